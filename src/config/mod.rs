@@ -1,0 +1,215 @@
+//! The configuration: `raw` (what is written, with places) → `check` → the types below, which can no longer be wrong.
+//!
+//! Nothing outside this folder validates a value again. A [`Config`] is plain data: it names services and
+//! listeners by index, its patterns and templates are parsed, its durations have units.
+
+use std::{net::IpAddr, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use crate::{limits::Limits, route::Pattern, template::Template};
+
+/// A checked configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub listen: Vec<Listen>,
+    /// Where metrics, health and the API are served; `None` with `admin = false`.
+    pub admin: Option<SocketAddr>,
+    pub shards: Shards,
+    pub driver: Driver,
+    /// Keys, embedded database, development certificate.
+    pub state: PathBuf,
+    pub trusted_proxies: Vec<Network>,
+    /// Connection-wide bounds (DESIGN §15), from `[defaults]`.
+    pub limits: Limits,
+    pub services: Vec<Service>,
+    pub routes: Vec<Route>,
+    pub log: Log,
+}
+
+/// A range of addresses, `10.0.0.0/8`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    pub address: IpAddr,
+    pub prefix: u8,
+}
+
+/// One listening address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// As written (`":8080"`), the name by which a route's `on` may call it.
+    pub name: Arc<str>,
+    pub address: Address,
+    pub backlog: u32,
+    /// Bare LF is accepted as a line end in heads (never forwarded).
+    pub lenient: bool,
+}
+
+/// Where to listen or connect.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    Tcp(SocketAddr),
+    /// A host name and port that still has to be resolved (endpoints only).
+    Name(Arc<str>, u16),
+    Unix(PathBuf),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shards {
+    /// One per core the process may use.
+    Auto,
+    Count(usize),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// io_uring, or epoll with a warning where io_uring is blocked.
+    Auto,
+    IoUring,
+    Epoll,
+}
+
+/// A service and its endpoints.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// The name in `[services]`; for a URL written directly in a route, that URL.
+    pub name: Arc<str>,
+    pub endpoints: Vec<Endpoint>,
+    pub balance: Balance,
+    /// Idle connections kept per shard and service (nginx's `keepalive`, per worker).
+    pub keepalive: usize,
+    /// Time to establish a connection to one endpoint.
+    pub connect: Duration,
+}
+
+/// One server line.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// As written, without flags and without user information: for logs and metrics.
+    pub url: Arc<str>,
+    pub address: Address,
+    /// `host[:port]` as the Host header would have it (`host = "upstream"`).
+    pub authority: Arc<str>,
+    /// The URL's path without a trailing slash, put before every request path; often empty.
+    pub prefix: Arc<str>,
+    pub weight: u32,
+    /// Failures within `fail_timeout` that take the endpoint out; 0 never does (as in nginx).
+    pub max_fails: u32,
+    pub fail_timeout: Duration,
+    pub backup: bool,
+    pub down: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Balance {
+    RoundRobin,
+    /// The less loaded of two drawn at random.
+    Random,
+}
+
+/// One route: a pattern and what happens to a request that matches it.
+#[derive(Clone, Debug)]
+pub struct Route {
+    pub pattern: Pattern,
+    /// Index into [`Config::listen`], when `on` binds the route to a listener.
+    pub on: Option<usize>,
+    pub target: Target,
+    /// To the response head.
+    pub timeout: Duration,
+    pub max_body: u64,
+    pub retry: Retry,
+    /// Prefix removed from the path before it is sent (no trailing slash).
+    pub strip: Option<Arc<str>>,
+    /// The path (and query, if it has a `?`) to send instead of the one received.
+    pub rewrite: Option<Template>,
+    /// Which Host the service sees.
+    pub host: HostHeader,
+    /// Encoded `/` and `\` are accepted, nothing is normalised.
+    pub raw_path: bool,
+    /// The body is never gathered before it is sent, and body progress is not timed.
+    pub stream: bool,
+    /// Upgrade tokens that may pass besides `websocket`, in lower case.
+    pub upgrade: Vec<Arc<str>>,
+    /// Where the route was written: for `explain` and messages.
+    pub place: Arc<str>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// Index into [`Config::services`].
+    Service(usize),
+    Fixed(Fixed),
+    Redirect { code: u16, location: Template },
+}
+
+/// A reply that needs no service.
+#[derive(Clone, Debug)]
+pub struct Fixed {
+    pub status: u16,
+    pub content_type: Arc<str>,
+    pub body: Template,
+    pub headers: Vec<(Arc<str>, Arc<str>)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostHeader {
+    /// The client's Host is passed on.
+    Client,
+    /// The endpoint's own authority.
+    Upstream,
+}
+
+/// When a failed attempt may be tried at another endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retry {
+    pub on_connect: bool,
+    /// The connection broke before a response head, or a response was not HTTP.
+    pub on_reset: bool,
+    pub on_timeout: bool,
+    /// Statuses that count as a failure while another endpoint is left.
+    pub on_status: Vec<u16>,
+    /// Attempts in all, the first included.
+    pub tries: u32,
+    /// Retries at most this share of requests, in percent (but at least 3 a second).
+    pub budget_percent: u32,
+}
+
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// `None` with `access = false`.
+    pub access: Option<Access>,
+    pub events: Events,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Access {
+    pub to: Sink,
+    pub format: Format,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Events {
+    pub to: Sink,
+    pub level: Level,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sink {
+    Stdout,
+    Stderr,
+    File(PathBuf),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Format {
+    Combined,
+    Json,
+    /// Text with nginx's `$variables`; the names are checked.
+    Template(Arc<str>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    Error,
+    Warn,
+    Info,
+    Debug,
+}

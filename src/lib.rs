@@ -1,0 +1,38 @@
+//! # Coregate
+//!
+//! An API gateway for Linux: one shard per core on io_uring, all of them reading one lock-free snapshot of the routes.
+//!
+//! The modules below are in reading order. A module may name modules of its own layer and of those below it;
+//! `tests/tidy.rs` checks that.
+
+// SERVE: control flow, five loops.
+pub mod connection;
+pub mod failure;
+pub mod listener;
+pub mod serve;
+pub mod shard;
+
+// TALK: I/O with the other side.
+pub mod cli;
+pub mod control;
+pub mod upstream;
+
+// DECIDE: values in, decision out.
+pub mod admission;
+pub mod balance;
+pub mod config;
+pub mod route;
+pub mod snapshot;
+
+// SPEAK: bytes in, values out.
+pub mod http;
+pub mod json;
+pub mod template;
+
+// GROUND.
+pub mod clock;
+pub mod limits;
+pub mod observe;
+pub mod runtime;
+
+pub mod manual;

@@ -1,0 +1,50 @@
+//! Bounds and defaults (DESIGN §15). Every queue, buffer and wait takes its bound from here.
+
+use std::time::Duration;
+
+/// Bodies up to this size are gathered before they are sent, so that the request can be tried again.
+pub const RETRY_BODY_BYTES_MAX: u64 = 64 * 1024;
+/// Informational responses (1xx) a service may send before its final one.
+pub const INFORMATIONAL_MAX: u32 = 10;
+
+/// Connection-wide bounds, configurable under `[defaults]`. Every field names its unit or is a `Duration`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// One head in all, in bytes: `max_head`.
+    pub head_bytes_max: usize,
+    /// The request target, or one header line, in bytes: `max_line`.
+    pub line_bytes_max: usize,
+    /// Header fields in one head: `max_headers`.
+    pub headers_max: usize,
+    /// A new connection without a byte, and a head from its first byte: `client_header_timeout`.
+    pub head_timeout: Duration,
+    /// Between requests of one connection: `keepalive_timeout`.
+    pub idle_timeout: Duration,
+    /// Without a body byte from the side we wait for: `client_body_timeout`.
+    pub body_timeout: Duration,
+    /// Least body bytes a second, averaged over `body_timeout`: `min_body_rate`.
+    pub body_rate_min: u64,
+    /// A tunnel in which nothing moves: `tunnel_idle`.
+    pub tunnel_idle: Duration,
+    /// Time for connections to end when the gateway stops: `drain`.
+    pub drain: Duration,
+    /// Client connections of the process; `None` = what RLIMIT_NOFILE allows less the pools: `max_connections`.
+    pub connections_max: Option<usize>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head_bytes_max: 32 * 1024,
+            line_bytes_max: 8 * 1024,
+            headers_max: 100,
+            head_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            body_timeout: Duration::from_secs(15),
+            body_rate_min: 1000,
+            tunnel_idle: Duration::from_secs(600),
+            drain: Duration::from_secs(30),
+            connections_max: None,
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Text with `{variables}`: parsed once, rendered into a buffer.
+
+/// A parsed template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template {
+    pub text: std::sync::Arc<str>,
+}
