@@ -87,14 +87,19 @@ impl Slot {
         self.canceller.borrow_mut().get_or_insert_default().handle()
     }
 
+    /// Asks the pending read for its buffer.
+    pub(super) fn release(&self) {
+        self.release_at.set(Tick::NEVER);
+        let canceller = self.canceller.borrow_mut().take();
+        if let Some(canceller) = canceller {
+            canceller.cancel();
+        }
+    }
+
     /// Acts on every deadline that has come.
     fn fire(&self, now: Tick) {
         if self.release_at.get() <= now {
-            self.release_at.set(Tick::NEVER);
-            let canceller = self.canceller.borrow_mut().take();
-            if let Some(canceller) = canceller {
-                canceller.cancel();
-            }
+            self.release();
         }
         if self.read_at.get() <= now {
             self.read_at.set(Tick::NEVER);
@@ -203,6 +208,11 @@ impl Timers {
             // The place further ahead stays; it is recognised as stale when it comes up.
             self.enqueue(slot, at);
         }
+    }
+
+    /// Moves the deadline of a read that is under way.
+    pub(super) fn move_read(&self, slot: &Rc<Slot>, until: Tick) {
+        self.arm(slot, &slot.read_at, until);
     }
 
     /// Turns the wheel until [`Timers::stop`]. One task of every shard.
