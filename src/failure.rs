@@ -1,5 +1,7 @@
 //! Every way a request fails, whose fault it is, and the status that says so.
 
+use std::{borrow::Cow, fmt};
+
 use crate::{
     http::{BadBody, BadHead, BadPath},
     observe::Why,
@@ -37,8 +39,6 @@ pub enum ClientFault {
     MethodNotAllowed,
     /// CONNECT and TRACE are not for gateways.
     MethodNotServed,
-    /// An Upgrade the route does not list is ignored; one without a body rule it cannot be (a body beside an upgrade).
-    UpgradeWithBody,
     /// The client went away before its reply.
     Closed,
     /// The request has been here before.
@@ -76,7 +76,7 @@ impl Failure {
                     BadHead::UnsupportedVersion => 505,
                     _ => 400,
                 },
-                ClientFault::Path(_) | ClientFault::Body(_) | ClientFault::UpgradeWithBody => 400,
+                ClientFault::Path(_) | ClientFault::Body(_) => 400,
                 ClientFault::HeadTooSlow | ClientFault::BodyTooSlow => 408,
                 ClientFault::BodyTooLarge => 413,
                 ClientFault::NoRoute => 404,
@@ -109,7 +109,7 @@ impl Failure {
                     | BadHead::TooManyHeaders => Why::HeadTooLarge,
                     _ => Why::BadRequest,
                 },
-                ClientFault::Path(_) | ClientFault::Body(_) | ClientFault::UpgradeWithBody => Why::BadRequest,
+                ClientFault::Path(_) | ClientFault::Body(_) => Why::BadRequest,
                 ClientFault::HeadTooSlow => Why::HeadTimeout,
                 ClientFault::BodyTooSlow => Why::BodyTimeout,
                 ClientFault::BodyTooLarge => Why::BodyTooLarge,
@@ -132,19 +132,18 @@ impl Failure {
     }
 
     /// One sentence for the client: what was wrong and, where it can act, what to do. Never an internal address.
-    pub const fn detail(self) -> &'static str {
-        match self {
+    pub fn detail(self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
             Self::Client(fault) => match fault {
-                ClientFault::Head(bad) => bad.text(),
-                ClientFault::Path(bad) => bad.text(),
-                ClientFault::Body(bad) => bad.text(),
+                ClientFault::Head(bad) => return sentence(bad),
+                ClientFault::Path(bad) => return sentence(bad),
+                ClientFault::Body(bad) => return sentence(bad),
                 ClientFault::HeadTooSlow => "The request head was not complete in time.",
                 ClientFault::BodyTooSlow => "The request body did not arrive fast enough.",
                 ClientFault::BodyTooLarge => "The request body is larger than this route accepts.",
                 ClientFault::NoRoute => "No route matches this host and path.",
                 ClientFault::MethodNotAllowed => "This path is served, but not with this method; see Allow.",
                 ClientFault::MethodNotServed => "This method is not served by this gateway.",
-                ClientFault::UpgradeWithBody => "A request that asks for an upgrade must not have a body.",
                 ClientFault::Closed => "The client closed the connection.",
                 ClientFault::Loop => "This request has passed this gateway before.",
             },
@@ -154,7 +153,7 @@ impl Failure {
             Self::Upstream(_) => "The service could not be reached.",
             Self::Overload(Overload::Connections) => "The gateway has no room for another connection.",
             Self::Bug(_) => "The gateway made a mistake; the request id helps to find it.",
-        }
+        })
     }
 
     /// Seconds after which it is worth trying again.
@@ -176,7 +175,7 @@ impl Failure {
                     | ClientFault::HeadTooSlow
                     | ClientFault::BodyTooSlow
                     | ClientFault::BodyTooLarge
-                    | ClientFault::UpgradeWithBody
+                   
                     | ClientFault::MethodNotServed
                     | ClientFault::Closed
             ),
@@ -184,6 +183,16 @@ impl Failure {
             Self::Overload(_) | Self::Bug(_) => true,
         }
     }
+}
+
+/// `the head is …` as `The head is ….`
+fn sentence(fact: impl fmt::Display) -> Cow<'static, str> {
+    let mut text = fact.to_string();
+    if let Some(first) = text.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    text.push('.');
+    Cow::Owned(text)
 }
 
 impl From<Fault> for Failure {

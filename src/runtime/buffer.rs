@@ -65,6 +65,11 @@ impl Buffer {
         self.start = self.bytes.len();
     }
 
+    /// Drops all but the first `count` unread bytes.
+    pub fn truncate(&mut self, count: usize) {
+        self.bytes.truncate(self.start + count);
+    }
+
     /// Room for reading behind the unread bytes, without growing.
     pub fn room(&self) -> usize {
         (self.bytes.capacity() - self.bytes.len()).saturating_sub(Self::TAIL)
@@ -188,6 +193,12 @@ impl Buffers {
         if stock.len() < kept {
             stock.push(buffer);
         }
+    }
+
+    /// Bytes of the buffers in stock.
+    pub fn stock_bytes(&self) -> u64 {
+        let (small, large) = self.in_stock();
+        (small * 16 * 1024 + large * 256 * 1024) as u64
     }
 
     /// How many buffers are in stock: (small, large).

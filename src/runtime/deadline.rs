@@ -87,6 +87,10 @@ impl Slot {
         self.canceller.borrow_mut().get_or_insert_default().handle()
     }
 
+    pub(super) fn is_reading(&self) -> bool {
+        self.read_at.get() != Tick::NEVER
+    }
+
     /// Asks the pending read for its buffer.
     pub(super) fn release(&self) {
         self.release_at.set(Tick::NEVER);

@@ -137,6 +137,13 @@ impl StreamHandle {
         timers.move_read(&self.0, until);
     }
 
+    /// Moves the deadline of the read that is under way, if there is one.
+    pub fn extend(&self, until: Tick, timers: &Rc<Timers>) {
+        if self.0.is_reading() {
+            timers.move_read(&self.0, until);
+        }
+    }
+
     /// Ends a [`Reader::read_or_release`] that is under way; it returns what has arrived, or `Quiet`.
     pub fn release(&self) {
         self.0.release();

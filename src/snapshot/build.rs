@@ -70,6 +70,10 @@ pub fn build(
         version: identities.version,
         index: Index::build(&patterns),
         routes: config.routes.iter().map(|route| build_route(route, numbers)).collect(),
+        calls_itself: services
+            .iter()
+            .flat_map(|service| &service.endpoints)
+            .any(|endpoint| endpoint.own_listener.is_some()),
         services,
         listeners: config
             .listen
@@ -88,7 +92,6 @@ pub fn build(
             .collect(),
         trusted_proxies: config.trusted_proxies.clone(),
         limits: config.limits.clone(),
-        access_log: config.log.access.is_some(),
     }
 }
 

@@ -30,8 +30,8 @@ pub struct Snapshot {
     pub listeners: Vec<ListenerFacts>,
     pub trusted_proxies: Vec<Network>,
     pub limits: Limits,
-    /// Whether shards write access records.
-    pub access_log: bool,
+    /// Whether an endpoint is one of our own listeners.
+    pub calls_itself: bool,
 }
 
 /// What the configuration says about one listener.

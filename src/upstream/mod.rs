@@ -12,9 +12,9 @@ pub mod upload;
 pub use self::{
     exchange::Response,
     pool::{Lease, Upstreams},
-    relay::{Relayed, RelayEnd, relay},
-    send::{Body, Request, send},
-    upload::{Upload, UploadEnd, Uploaded},
+    relay::{Passing, RelayEnd, Relayed, relay},
+    send::{Body, NoResponse, Request, send},
+    upload::{Pace, Upload, UploadEnd, Uploaded},
 };
 use crate::http::BadBody;
 

@@ -11,7 +11,7 @@ use crate::{
     balance::{self, State, Tried},
     http::Field,
     observe::{Metrics, Outcome},
-    runtime::{Buffers, IoFault, Stream, Timers},
+    runtime::{Buffers, IoFault, Stream, StreamHandle, Timers},
     snapshot::{Dial, Service, Snapshot},
 };
 
@@ -36,7 +36,7 @@ pub struct Upstreams {
     fields: RefCell<Vec<Vec<Field>>>,
     random: Cell<u64>,
     idle: Cell<usize>,
-    open: Rc<Cell<usize>>,
+    open: Rc<Open>,
 }
 
 #[derive(Default)]
@@ -81,19 +81,38 @@ impl Connection {
     }
 }
 
-/// Counts a connection as open until it is dropped.
-pub(super) struct OpenMark(Rc<Cell<usize>>);
+/// Counts a connection as open, and lets the shard end it, until it is dropped.
+pub struct OpenMark {
+    all: Rc<Open>,
+    place: usize,
+}
+
+/// Every connection to an endpoint, idle or not.
+#[derive(Default)]
+struct Open {
+    handles: RefCell<Vec<Option<StreamHandle>>>,
+    free: RefCell<Vec<usize>>,
+    count: Cell<usize>,
+}
 
 impl OpenMark {
-    fn new(count: &Rc<Cell<usize>>) -> Self {
-        count.set(count.get() + 1);
-        Self(Rc::clone(count))
+    fn new(all: &Rc<Open>, handle: StreamHandle) -> Self {
+        let mut handles = all.handles.borrow_mut();
+        let place = all.free.borrow_mut().pop().unwrap_or_else(|| {
+            handles.push(None);
+            handles.len() - 1
+        });
+        handles[place] = Some(handle);
+        all.count.set(all.count.get() + 1);
+        Self { all: Rc::clone(all), place }
     }
 }
 
 impl Drop for OpenMark {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        self.all.handles.borrow_mut()[self.place] = None;
+        self.all.free.borrow_mut().push(self.place);
+        self.all.count.set(self.all.count.get() - 1);
     }
 }
 
@@ -177,7 +196,8 @@ impl Upstreams {
         match connected {
             Ok(stream) => {
                 self.metrics.borrow_mut().counters.upstream_opened += 1;
-                Ok(Connection { stream, open: OpenMark::new(&self.open) })
+                let open = OpenMark::new(&self.open, stream.handle());
+                Ok(Connection { stream, open })
             }
             Err(IoFault::TooSlow) => Err(Fault::ConnectTimeout),
             Err(IoFault::Broken(_)) => Err(Fault::ConnectRefused),
@@ -225,6 +245,11 @@ impl Upstreams {
             }
         }
         self.idle.set(self.idle.get() - dropped.len());
+    }
+
+    /// Ends every connection to every endpoint: who waits for one gets the end of the stream.
+    pub fn end_all(&self) {
+        self.open.handles.borrow().iter().flatten().for_each(StreamHandle::end);
     }
 
     /// Closes every idle connection: the shard ends.
@@ -289,7 +314,7 @@ impl Upstreams {
 
     /// Idle connections, and connections in all.
     pub fn connections(&self) -> (usize, usize) {
-        (self.idle.get(), self.open.get())
+        (self.idle.get(), self.open.count.get())
     }
 }
 

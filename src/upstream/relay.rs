@@ -5,13 +5,17 @@
 
 use std::time::Duration;
 
-use super::{Response, Uploaded, UploadEnd, pool::Connection, upload::Pace};
+use super::{
+    Lease, Response, Uploaded, UploadEnd,
+    pool::{Connection, OpenMark},
+    upload::Pace,
+};
 use crate::{
     http::{
         BodyLength, CHUNK_HEADER_MAX, Decoder, Rules, chunk_header, parse_trailers,
         rewrite::{self, ReplyFraming},
     },
-    runtime::{Buffer, IoFault, Stream, Writer},
+    runtime::{Buffer, IoFault, Reader, Stream, Writer},
 };
 
 /// How passing a response on ended.
@@ -85,8 +89,8 @@ async fn pass_body(
         let mut trailing = Vec::new();
         if passing.framing == ReplyFraming::Chunked {
             if !decoded.data.is_empty() {
-                let place = chunk_header(decoded.data.len(), &mut header);
-                prefix = &header[place..];
+                let len = chunk_header(decoded.data.len(), &mut header);
+                prefix = &header[CHUNK_HEADER_MAX - len..];
                 suffix = b"\r\n";
             }
             if finished {
@@ -184,6 +188,20 @@ impl Response {
             BodyLength::Chunked | BodyLength::UntilClose if http10 => ReplyFraming::UntilClose,
             BodyLength::Chunked | BodyLength::UntilClose => ReplyFraming::Chunked,
         }
+    }
+
+    /// Whether the request body is still being sent.
+    pub fn is_early(&self) -> bool {
+        self.upload.as_ref().is_some_and(|(gate, _)| !gate.is_ready())
+    }
+
+    /// The connection's halves and what came behind the head, for a tunnel. The lease counts the tunnel as in flight.
+    pub fn into_tunnel(mut self) -> (Reader, Writer, Buffer, (Lease, OpenMark)) {
+        self.buffer.consume(self.head.len);
+        let upstreams = std::rc::Rc::clone(self.lease.upstreams());
+        upstreams.give_back_fields(self.fields);
+        let writer = self.writer.expect("a request for a tunnel has no body to be streamed");
+        (self.reader, writer, self.buffer, (self.lease, self.open))
     }
 
     /// Waits for the end of a streamed request body. When the response ended before it, the rest is of no use to the service:

@@ -138,8 +138,8 @@ async fn run(upload: Upload, mut writer: Writer, timers: &Timers, buffers: &Buff
         let mut prefix: &[u8] = b"";
         if length == BodyLength::Chunked {
             if !decoded.data.is_empty() {
-                let place = chunk_header(decoded.data.len(), &mut header);
-                prefix = &header[place..];
+                let len = chunk_header(decoded.data.len(), &mut header);
+                prefix = &header[CHUNK_HEADER_MAX - len..];
                 suffix.extend_from_slice(b"\r\n");
             }
             if decoded.finished {
@@ -149,7 +149,7 @@ async fn run(upload: Upload, mut writer: Writer, timers: &Timers, buffers: &Buff
                     Some(section) => {
                         let section = &buffer.unread()[section.clone()];
                         if parse_trailers(section, &rules, &mut fields).is_err() {
-                            break UploadEnd::Client(Fault::BadBody(crate::http::BadBody::Trailers));
+                            break UploadEnd::Client(Fault::BadBody(crate::http::BadBody::BadTrailers));
                         }
                         rewrite::write_trailers(&mut suffix, section, &fields);
                     }
