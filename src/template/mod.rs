@@ -1,5 +1,7 @@
 //! Text with `{variables}`: parsed once, rendered into a buffer.
 
+pub mod log;
+
 /// A parsed template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
