@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 
 use super::{
-    fields::{Options, gather, read_connection},
+    fields::{Gathered, gather, read_connection},
     framing::{self, Values},
     head::{
         BadHead, Field, HEADERS_MAX, METHOD_BYTES_MAX, Method, RequestHead, Rules, Span, Target, Version,
@@ -98,13 +98,11 @@ fn parse_up_to<const N: usize>(
     }
 
     let target = target::parse(method, target_text, window)?;
-    let gathered = gather(window, parsed.headers, rules, fields)?;
+    let mut gathered = Gathered::default();
+    gather(window, parsed.headers, rules, fields, &mut gathered)?;
     let host = check_host(base, version, target, gathered.hosts)?;
     let body = framing::request_body(version, gathered.codings, gathered.lengths)?;
-    let said = match gathered.has_connection {
-        true => read_connection(window, fields)?,
-        false => Options::default(),
-    };
+    let said = read_connection(gathered.connections, window, fields)?;
 
     let http11 = version == Version::Http11;
     Ok(Some(RequestHead {

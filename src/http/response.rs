@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 
 use super::{
-    fields::{Options, gather, read_connection},
+    fields::{Gathered, gather, read_connection},
     framing::{self, BodyLength, Trust, Values},
     head::{BadHead, Field, HEADERS_MAX, Method, ResponseHead, Rules, Span, Version},
     scan,
@@ -60,9 +60,9 @@ pub fn parse_response(
 }
 
 fn check_room(window: &[u8], before: usize, rules: &Rules) -> Result<(), BadHead> {
-    scan::check_room(window, 0, before, rules).map_err(|why| match why {
-        BadHead::TargetTooLong => BadHead::LineTooLong,
-        other => other,
+    scan::check_room(window, 0, before, rules).map_err(|why| {
+        // A response has no target; its first line is a line.
+        if why == BadHead::TargetTooLong { BadHead::LineTooLong } else { why }
     })
 }
 
@@ -150,13 +150,11 @@ fn parse_up_to<const N: usize>(
         return Err(BadHead::BareLf);
     }
 
-    let gathered = gather(window, parsed.headers, rules, fields)?;
+    let mut gathered = Gathered::default();
+    gather(window, parsed.headers, rules, fields, &mut gathered)?;
     let (body, trust) =
         framing::response_body(request_method, status, version, gathered.codings, gathered.lengths)?;
-    let said = match gathered.has_connection {
-        true => read_connection(window, fields)?,
-        false => Options::default(),
-    };
+    let said = read_connection(gathered.connections, window, fields)?;
 
     let http11 = version == Version::Http11;
     Ok(Some(ResponseHead {
