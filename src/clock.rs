@@ -5,13 +5,14 @@
 
 use std::{
     cell::Cell,
+    sync::OnceLock,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 /// Length of a [`Tick`]: the resolution of every deadline.
 pub const TICK_MS: u64 = 10;
 
-/// A point in time as a count of 10 ms steps since the shard started.
+/// A point in time as a count of 10 ms steps since the process started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tick(pub u64);
 
@@ -19,6 +20,10 @@ impl Tick {
     /// Later than every deadline.
     pub const NEVER: Self = Self(u64::MAX);
 }
+
+/// When the process first asked for a clock: the zero of every shard's clock, so that marks which shards share (failures of
+/// endpoints) mean the same on all of them.
+static START: OnceLock<Instant> = OnceLock::new();
 
 /// A shard's clock.
 pub struct Clock {
@@ -32,15 +37,24 @@ pub struct Clock {
 impl Clock {
     #[expect(clippy::disallowed_methods, reason = "this is where time comes from")]
     pub fn start() -> Self {
-        Self {
-            start: Instant::now(),
-            unix_start: Cell::new(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()),
+        let clock = Self {
+            start: *START.get_or_init(Instant::now),
+            unix_start: Cell::new(Duration::ZERO),
             recent_us: Cell::new(0),
             synced_at_us: Cell::new(0),
-        }
+        };
+        clock.sync();
+        clock
     }
 
-    /// Microseconds since the shard started, read now.
+    fn sync(&self) {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now_us = self.now_us();
+        self.synced_at_us.set(now_us);
+        self.unix_start.set(unix.saturating_sub(Duration::from_micros(now_us)));
+    }
+
+    /// Microseconds since the process started, read now.
     #[expect(clippy::disallowed_methods, reason = "this is where time comes from")]
     pub fn now_us(&self) -> u64 {
         let elapsed = Instant::now().duration_since(self.start);
@@ -68,9 +82,7 @@ impl Clock {
     /// Unix time of a moment of this clock. Follows the wall clock's corrections within a second.
     pub fn unix(&self, at_us: u64) -> Duration {
         if at_us.saturating_sub(self.synced_at_us.get()) > 1_000_000 {
-            self.synced_at_us.set(at_us);
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            self.unix_start.set(now.saturating_sub(Duration::from_micros(self.now_us())));
+            self.sync();
         }
         self.unix_start.get() + Duration::from_micros(at_us)
     }
@@ -97,6 +109,7 @@ mod tests {
     #[test]
     fn unix_time_moves_with_the_clock() {
         let clock = Clock::start();
-        assert_eq!(clock.unix(500).as_micros() + 250, clock.unix(750).as_micros());
+        let now = clock.now_us();
+        assert_eq!(clock.unix(now).as_micros() + 250, clock.unix(now + 250).as_micros());
     }
 }

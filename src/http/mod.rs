@@ -19,6 +19,7 @@ pub mod path;
 pub mod reply;
 mod request;
 mod response;
+pub mod rewrite;
 mod scan;
 mod target;
 mod trailers;

@@ -13,11 +13,14 @@ pub struct Buffer {
 }
 
 impl Buffer {
+    /// Bytes kept free behind what is read, for the line end that a chunk needs.
+    pub const TAIL: usize = 16;
+
     /// Free bytes before the first byte that is read into an empty buffer.
     pub const HEADROOM: usize = 1024;
 
     pub fn with_capacity(capacity: usize) -> Self {
-        let mut buffer = Self { bytes: Vec::with_capacity(Self::HEADROOM + capacity), start: 0 };
+        let mut buffer = Self { bytes: Vec::with_capacity(Self::HEADROOM + capacity + Self::TAIL), start: 0 };
         buffer.clear();
         buffer
     }
@@ -62,9 +65,14 @@ impl Buffer {
         self.start = self.bytes.len();
     }
 
-    /// Room behind the unread bytes, without growing.
+    /// Drops all but the first `count` unread bytes.
+    pub fn truncate(&mut self, count: usize) {
+        self.bytes.truncate(self.start + count);
+    }
+
+    /// Room for reading behind the unread bytes, without growing.
     pub fn room(&self) -> usize {
-        self.bytes.capacity() - self.bytes.len()
+        (self.bytes.capacity() - self.bytes.len()).saturating_sub(Self::TAIL)
     }
 
     /// Makes room for `count` more bytes: moves the unread bytes to the front, and grows only if that is not enough.
@@ -77,10 +85,12 @@ impl Buffer {
             self.start = Self::HEADROOM;
         }
         if self.bytes.is_empty() {
-            self.bytes.reserve_exact(Self::HEADROOM + count);
+            self.bytes.reserve_exact(Self::HEADROOM + count + Self::TAIL);
             self.clear();
         }
-        self.bytes.reserve_exact(count.saturating_sub(self.room()).min(count));
+        if self.room() < count {
+            self.bytes.reserve_exact(count + Self::TAIL);
+        }
     }
 
     /// Appends bytes behind the unread ones.
@@ -97,6 +107,15 @@ impl Buffer {
         Some(begin..end + len)
     }
 
+    /// Makes `prefix`, the unread bytes `data` and `suffix` lie behind each other. Everything behind `data` is lost. Returns the
+    /// place of all three, or `None`, with nothing changed but `suffix` appended, where the headroom before `data` is too small
+    /// for `prefix`.
+    pub fn frame(&mut self, data: Range<usize>, prefix: &[u8], suffix: &[u8]) -> Option<Range<usize>> {
+        self.bytes.truncate(self.start + data.end);
+        self.bytes.extend_from_slice(suffix);
+        self.put_before(data.start, prefix, data.len() + suffix.len())
+    }
+
     /// The place of unread bytes as a range for [`super::Writer::write`].
     pub fn place(&self, unread: Range<usize>) -> Range<usize> {
         self.start + unread.start..self.start + unread.end
@@ -107,7 +126,6 @@ impl Buffer {
         &self.bytes[place]
     }
 
-    /// The place behind a place: room to write a few bytes there, or `None` where unread bytes or the end are in the way.
     pub fn capacity(&self) -> usize {
         self.bytes.capacity()
     }
@@ -139,9 +157,9 @@ pub struct Buffers {
 
 impl Buffers {
     /// For heads and small bodies.
-    pub const SMALL: usize = 16 * 1024 - Buffer::HEADROOM;
+    pub const SMALL: usize = 16 * 1024 - Buffer::HEADROOM - Buffer::TAIL;
     /// For bodies: one read takes what the socket holds.
-    pub const LARGE: usize = 256 * 1024 - Buffer::HEADROOM;
+    pub const LARGE: usize = 256 * 1024 - Buffer::HEADROOM - Buffer::TAIL;
     const SMALL_KEPT: usize = 1024;
     const LARGE_KEPT: usize = 64;
 
@@ -164,9 +182,9 @@ impl Buffers {
         }
         buffer.clear();
         let capacity = buffer.capacity();
-        let (stock, kept) = if capacity == Self::SMALL + Buffer::HEADROOM {
+        let (stock, kept) = if capacity == Self::SMALL + Buffer::HEADROOM + Buffer::TAIL {
             (&self.small, Self::SMALL_KEPT)
-        } else if capacity == Self::LARGE + Buffer::HEADROOM {
+        } else if capacity == Self::LARGE + Buffer::HEADROOM + Buffer::TAIL {
             (&self.large, Self::LARGE_KEPT)
         } else {
             return; // It grew for one unusual message.
@@ -175,6 +193,12 @@ impl Buffers {
         if stock.len() < kept {
             stock.push(buffer);
         }
+    }
+
+    /// Bytes of the buffers in stock.
+    pub fn stock_bytes(&self) -> u64 {
+        let (small, large) = self.in_stock();
+        (small * 16 * 1024 + large * 256 * 1024) as u64
     }
 
     /// How many buffers are in stock: (small, large).

@@ -87,14 +87,23 @@ impl Slot {
         self.canceller.borrow_mut().get_or_insert_default().handle()
     }
 
+    pub(super) fn is_reading(&self) -> bool {
+        self.read_at.get() != Tick::NEVER
+    }
+
+    /// Asks the pending read for its buffer.
+    pub(super) fn release(&self) {
+        self.release_at.set(Tick::NEVER);
+        let canceller = self.canceller.borrow_mut().take();
+        if let Some(canceller) = canceller {
+            canceller.cancel();
+        }
+    }
+
     /// Acts on every deadline that has come.
     fn fire(&self, now: Tick) {
         if self.release_at.get() <= now {
-            self.release_at.set(Tick::NEVER);
-            let canceller = self.canceller.borrow_mut().take();
-            if let Some(canceller) = canceller {
-                canceller.cancel();
-            }
+            self.release();
         }
         if self.read_at.get() <= now {
             self.read_at.set(Tick::NEVER);
@@ -205,6 +214,11 @@ impl Timers {
         }
     }
 
+    /// Moves the deadline of a read that is under way.
+    pub(super) fn move_read(&self, slot: &Rc<Slot>, until: Tick) {
+        self.arm(slot, &slot.read_at, until);
+    }
+
     /// Turns the wheel until [`Timers::stop`]. One task of every shard.
     pub async fn turn(self: Rc<Self>) {
         let mut sleep = pin!(monoio::time::sleep_until(self.clock.instant(Tick(0)).into()));
@@ -239,7 +253,10 @@ impl Timers {
         }
         (wheel.done..wheel.done + WHEEL as u64)
             .find(|tick| {
-                #[expect(clippy::cast_possible_truncation, reason = "the remainder is below the number of buckets")]
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "the remainder is below the number of buckets"
+                )]
                 let bucket = (tick % WHEEL as u64) as usize;
                 !wheel.buckets[bucket].is_empty()
             })
@@ -262,7 +279,10 @@ impl Timers {
                     return;
                 }
             }
-            #[expect(clippy::cast_possible_truncation, reason = "the remainder is below the number of buckets")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "the remainder is below the number of buckets"
+            )]
             let bucket = (wheel.done % WHEEL as u64) as usize;
             wheel.done += 1;
             let mut due = std::mem::take(&mut wheel.firing);

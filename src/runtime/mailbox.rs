@@ -5,9 +5,10 @@
 
 use std::{
     io::{self, Write},
+    ops::ControlFlow,
     os::unix::net::UnixStream as StdUnixStream,
-    sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     sync::Arc,
+    sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
 };
 
 use monoio::{io::AsyncReadRent, net::UnixStream};
@@ -52,13 +53,15 @@ pub fn mailbox<T>(capacity: usize) -> io::Result<(Postbox<T>, Mailbox<T>)> {
 }
 
 impl<T> Mailbox<T> {
-    /// Hands every message to `receive`, until the last postbox is gone.
-    pub async fn receive(self, mut receive: impl FnMut(T)) -> io::Result<()> {
+    /// Hands every message to `receive`, until it breaks off or the last postbox is gone.
+    pub async fn receive(self, mut receive: impl FnMut(T) -> ControlFlow<()>) -> io::Result<()> {
         let mut bell = UnixStream::from_std(self.bell)?;
         let mut rings = Vec::with_capacity(256);
         loop {
             while let Ok(message) = self.queue.try_recv() {
-                receive(message);
+                if receive(message).is_break() {
+                    return Ok(());
+                }
             }
             let (result, buffer) = bell.read(rings).await;
             rings = buffer;

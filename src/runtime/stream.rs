@@ -56,6 +56,7 @@ pub struct Writer {
     guard: HalfGuard,
     half: WriteHalf,
     timers: Rc<Timers>,
+    sent: u64,
 }
 
 /// Both halves of a connection.
@@ -80,7 +81,7 @@ impl Stream {
     fn new(slot: &Rc<Slot>, read: ReadHalf, write: WriteHalf, timers: &Rc<Timers>) -> Self {
         Self {
             reader: Reader { guard: HalfGuard::new(slot), half: read, timers: Rc::clone(timers) },
-            writer: Writer { guard: HalfGuard::new(slot), half: write, timers: Rc::clone(timers) },
+            writer: Writer { guard: HalfGuard::new(slot), half: write, timers: Rc::clone(timers), sent: 0 },
         }
     }
 
@@ -131,6 +132,23 @@ impl StreamHandle {
         let _ = self.0.with_socket(|socket| rustix::net::shutdown(socket, Shutdown::Both));
     }
 
+    /// Moves the deadline of the read that is under way.
+    pub fn expect_until(&self, until: Tick, timers: &Rc<Timers>) {
+        timers.move_read(&self.0, until);
+    }
+
+    /// Moves the deadline of the read that is under way, if there is one.
+    pub fn extend(&self, until: Tick, timers: &Rc<Timers>) {
+        if self.0.is_reading() {
+            timers.move_read(&self.0, until);
+        }
+    }
+
+    /// Ends a [`Reader::read_or_release`] that is under way; it returns what has arrived, or `Quiet`.
+    pub fn release(&self) {
+        self.0.release();
+    }
+
     /// Nothing more is received; what is pending completes with the end of the stream.
     pub fn end_reading(&self) {
         let _ = self.0.with_socket(|socket| rustix::net::shutdown(socket, Shutdown::Read));
@@ -146,7 +164,7 @@ impl Reader {
     /// the end of the stream. Never loses a byte: after `TooSlow` everything that had arrived is in `buffer`.
     pub async fn read(&mut self, buffer: &mut Buffer, until: Tick) -> Result<usize, IoFault> {
         let bytes = std::mem::take(&mut buffer.bytes);
-        let (start, end) = (bytes.len(), bytes.capacity());
+        let (start, end) = (bytes.len(), bytes.capacity() - Buffer::TAIL);
         debug_assert!(start < end, "a read needs room");
         self.armed().reading(until);
         let spare = SliceMut::new(bytes, start, end);
@@ -167,7 +185,7 @@ impl Reader {
         until: Tick,
     ) -> Result<Idle, IoFault> {
         let bytes = std::mem::take(&mut buffer.bytes);
-        let (start, end) = (bytes.len(), bytes.capacity());
+        let (start, end) = (bytes.len(), bytes.capacity() - Buffer::TAIL);
         debug_assert!(start < end, "a read needs room");
         self.armed().reading(until);
         let cancel = self.armed().releasing(release);
@@ -249,6 +267,7 @@ impl Writer {
                 _ if self.armed().write_expired() => return Err(IoFault::TooSlow),
                 Ok(0) => return Err(IoFault::Broken(io::ErrorKind::WriteZero.into())),
                 Ok(count) => {
+                    self.sent += count as u64;
                     place.start += count;
                     if !place.is_empty() {
                         self.timers.clock.now_us();
@@ -268,6 +287,11 @@ impl Writer {
         result
     }
 
+    /// Bytes the kernel has taken so far.
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
     /// Says that nothing more will be sent.
     pub fn finish(&mut self) {
         let _ = self.guard.slot().with_socket(|socket| rustix::net::shutdown(socket, Shutdown::Write));
@@ -275,9 +299,10 @@ impl Writer {
 
     /// Makes the coming close a reset, so that the peer cannot take what it got for the whole.
     pub fn reset_on_close(&mut self) {
-        let _ = self.guard.slot().with_socket(|socket| {
-            rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO))
-        });
+        let _ = self
+            .guard
+            .slot()
+            .with_socket(|socket| rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO)));
     }
 
     pub fn handle(&self) -> StreamHandle {
