@@ -4,6 +4,7 @@
 //! listeners by index, its patterns and templates are parsed, its durations have units.
 
 pub mod check;
+mod include;
 pub mod keys;
 pub mod load;
 mod print;

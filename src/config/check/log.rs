@@ -165,3 +165,80 @@ fn pieces(word: Word<'_>, problems: &mut Problems) -> Option<Arc<[Piece]>> {
     }
     fits.then(|| pieces.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load::testing::{check_problems, good};
+
+    fn text(log: &str) -> String {
+        format!("listen = ':80'\n[routes]\n'/' = 'http://a'\n[log]\n{log}\n")
+    }
+
+    #[track_caller]
+    fn check(log: &str, expected: Option<(Sink, Format)>) {
+        let expected = expected.map(|(to, format)| Access { to, format });
+        assert_eq!(good(&text(log)).log.access, expected);
+    }
+
+    #[track_caller]
+    fn check_wrong(log: &str, expected: &str) {
+        check_problems(&text(log), &[expected]);
+    }
+
+    #[test]
+    fn the_access_log_has_many_forms() {
+        check("", Some((Sink::Stdout, Format::Combined)));
+        check("access = false", None);
+        check("access = './a.log'", Some((Sink::File("./a.log".into()), Format::Combined)));
+        check("access = { to = 'stderr', format = 'json' }", Some((Sink::Stderr, Format::Json)));
+        let pieces = [
+            Piece::Text("a ".into()),
+            Piece::Variable("status".into()),
+            Piece::Variable("why".into()),
+            Piece::Text("s".into()),
+        ];
+        check("access.format = 'a $status$${why}s'", Some((Sink::Stdout, Format::Template(pieces.into()))));
+    }
+
+    #[test]
+    fn events_have_a_place_and_a_level() {
+        let events = |log: &str| good(&text(log)).log.events;
+        assert_eq!(events(""), Events { to: Sink::Stderr, level: Level::Info });
+        assert_eq!(events("events = 'stdout'"), Events { to: Sink::Stdout, level: Level::Info });
+        let expected = Events { to: Sink::File("/a".into()), level: Level::Debug };
+        assert_eq!(events("events = { to = '/a', level = 'debug' }"), expected);
+    }
+
+    #[test]
+    fn a_wrong_value_is_an_error() {
+        check_wrong("access = 3", "3 -> `access` must be a table, a place or false, not an integer");
+        check_wrong(
+            "access = 'json'",
+            "json -> `json` is a format, not a place [write { to = \"stdout\", format = \"json\" }]",
+        );
+        check_wrong(
+            "access = 'a.log'",
+            "a.log -> `a.log` is no place for a log [stdout, stderr, or a path with a slash: ./access.log]",
+        );
+        check_wrong(
+            "access.format = 'jsn'",
+            "jsn -> `jsn` is no format [combined, json, or a text with nginx's $variables]",
+        );
+        check_wrong(
+            "access.format = '$stauts'",
+            "stauts -> unknown variable `$stauts` in a log format [did you mean `status`?]",
+        );
+        check_wrong("access.format = 'a $ b'", " -> unknown variable `$` in a log format");
+        check_wrong(
+            "access.format = '$${status'",
+            "status -> unknown variable `$${status` in a log format [did you mean `status`?]",
+        );
+        check_wrong("events = true", "true -> `events` must be a table or a place, not a boolean");
+        check_wrong(
+            "events.level = 'trace'",
+            "trace -> `level` cannot be `trace` [known: error, warn, info, debug]",
+        );
+        check_wrong("stream = 'x'", "stream -> unknown key `stream` in [log] [known are access, events]");
+    }
+}
