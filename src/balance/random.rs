@@ -10,13 +10,13 @@ use super::{Facts, State};
 pub(super) fn pick(
     facts: &[Facts],
     state: &[State],
-    usable: impl Fn(usize) -> bool,
+    usable: impl Fn(usize, &Facts) -> bool,
     draw: &mut impl FnMut(usize) -> usize,
 ) -> Option<usize> {
     let mut total = 0;
     let mut count = 0;
     let mut only = None;
-    for (index, facts) in facts.iter().enumerate().filter(|(index, _)| usable(*index)) {
+    for (index, facts) in facts.iter().enumerate().filter(|(index, facts)| usable(*index, facts)) {
         total += facts.weight();
         count += 1;
         only = Some(index);
@@ -27,15 +27,15 @@ pub(super) fn pick(
 
     let first = nth(facts, draw_below(total, draw), &usable)?;
     let others = total - facts[first].weight();
-    let second = nth(facts, draw_below(others, draw), |index| index != first && usable(index))?;
+    let second = nth(facts, draw_below(others, draw), |index, facts| index != first && usable(index, facts))?;
     let load = |index: usize, weight_of: usize| u64::from(state[index].in_flight) * facts[weight_of].weight();
     Some(if load(second, first) < load(first, second) { second } else { first })
 }
 
 /// The endpoint that owns place `at` when each usable one has as many places as its weight.
-fn nth(facts: &[Facts], mut at: u64, usable: impl Fn(usize) -> bool) -> Option<usize> {
+fn nth(facts: &[Facts], mut at: u64, usable: impl Fn(usize, &Facts) -> bool) -> Option<usize> {
     let mut last = None;
-    for (index, facts) in facts.iter().enumerate().filter(|(index, _)| usable(*index)) {
+    for (index, facts) in facts.iter().enumerate().filter(|(index, facts)| usable(*index, facts)) {
         if at < facts.weight() {
             return Some(index);
         }

@@ -31,6 +31,10 @@ impl Tried {
         word >> (index % 64) & 1 == 1
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.first == 0 && self.others.is_empty()
+    }
+
     pub fn clear(&mut self) {
         self.first = 0;
         self.others.clear();
@@ -45,11 +49,14 @@ mod tests {
     fn it_holds_what_was_inserted_and_nothing_else() {
         for index in [0, 1, 63, 64, 65, 127, 128, 1000] {
             let mut tried = Tried::default();
+            assert!(tried.is_empty());
             tried.insert(index);
             for other in 0..1200 {
                 assert_eq!(tried.contains(other), other == index, "{other} after {index}");
             }
+            assert!(!tried.is_empty());
             tried.clear();
+            assert!(tried.is_empty());
             assert!(!tried.contains(index));
         }
     }

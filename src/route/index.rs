@@ -2,16 +2,14 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
 };
-
-use foldhash::fast::FixedState;
 
 use super::{
     captures::Captures,
-    host::{self, HOST_BYTES_MAX},
+    host::{self, Hosts},
     pattern::{End, Host, Pattern},
-    tree::{Draft, Leaf, Methods, NodeId, Search, Trees},
+    tree::{Draft, Leaf, NodeId, Search, Trees},
 };
 
 /// Finds routes. Built with a snapshot, never changed.
@@ -22,9 +20,9 @@ use super::{
 #[derive(Debug, Default)]
 pub struct Index {
     trees: Trees,
-    exact: HashMap<Box<[u8]>, Chain, FixedState>,
+    exact: Hosts<Chain>,
     /// By domain, without `*.`.
-    under: HashMap<Box<[u8]>, Chain, FixedState>,
+    under: Hosts<Chain>,
     /// Labels of the longest domain in `under`.
     domain_labels_max: usize,
     default: Chain,
@@ -67,15 +65,15 @@ impl Index {
         let mut order: Vec<usize> = (0..routes.len()).collect();
         order.sort_by_key(|&route| specificity(routes[route].0, routes[route].1));
 
+        let mut index = Self::default();
         let mut drafts: BTreeMap<HostKey<'_>, (Draft, bool)> = BTreeMap::new();
         for (rank, &route) in order.iter().enumerate() {
             let (pattern, listener) = routes[route];
             let (draft, owns) = drafts.entry(HostKey::of(&pattern.host)).or_default();
-            draft.insert(pattern, listener, route, rank);
+            draft.insert(pattern, index.trees.leaf(pattern, listener, route, rank));
             *owns |= matches!(pattern.end, End::Rest(_)) && !pattern.segments.is_empty();
         }
 
-        let mut index = Self::default();
         // Wider hosts come first, so that chains can be made of chains.
         for (key, (draft, owns)) in drafts {
             let link = Link { root: index.trees.add(draft), owns };
@@ -88,11 +86,11 @@ impl Index {
                 HostKey::Under { labels, domain } => {
                     let chain = chain_around(&index, domain);
                     index.domain_labels_max = index.domain_labels_max.max(labels);
-                    index.under.insert(Box::from(domain.as_bytes()), chain);
+                    index.under.insert(domain, chain);
                 }
                 HostKey::Exact(name) => {
                     let chain = chain_around(&index, name);
-                    index.exact.insert(Box::from(name.as_bytes()), chain);
+                    index.exact.insert(name, chain);
                 }
             }
         }
@@ -156,12 +154,10 @@ impl Index {
     pub fn allowed(&self, listener: usize, host: &[u8], path: &[u8]) -> Vec<&str> {
         let mut methods = BTreeSet::new();
         for leaf in self.matches(listener, host, path) {
-            match &leaf.methods {
-                Methods::All => return Vec::new(),
-                Methods::GetAndHead => methods.extend(["GET", "HEAD"]),
-                Methods::Only(method) => {
-                    methods.insert(&**method);
-                }
+            match self.trees.method_of(leaf) {
+                None => return Vec::new(),
+                Some("GET") => methods.extend(["GET", "HEAD"]),
+                Some(method) => methods.extend([method]),
             }
         }
         methods.into_iter().collect()
@@ -170,7 +166,7 @@ impl Index {
     /// All routes that match a request, the one that [`Self::find`] chooses first. For `explain`.
     pub fn candidates(&self, listener: usize, host: &[u8], method: &[u8], path: &[u8]) -> Vec<usize> {
         let mut leaves = self.matches(listener, host, path);
-        leaves.retain(|leaf| leaf.methods.has(method));
+        leaves.retain(|leaf| self.trees.takes(leaf, method));
         leaves.sort_by_key(|leaf| leaf.rank);
         leaves.into_iter().map(|leaf| leaf.route as usize).collect()
     }
@@ -190,10 +186,12 @@ impl Index {
         if self.exact.is_empty() && self.under.is_empty() {
             return &self.default;
         }
-        let mut buffer = [0; HOST_BYTES_MAX];
-        let len = host::key(host, &mut buffer);
-        let key = &buffer[..len];
-        self.exact.get(key).unwrap_or_else(|| self.narrowest(key))
+        let name = host::name(host);
+        if name.first() == Some(&b'[') {
+            let found = host::canonical(name).and_then(|name| self.exact.get(name.name()));
+            return found.unwrap_or(&self.default);
+        }
+        self.exact.get(name).unwrap_or_else(|| self.narrowest(name))
     }
 
     /// The chain of the longest domain around `name`, which is a host or a domain.

@@ -23,6 +23,7 @@ mod index;
 mod parse;
 mod pattern;
 mod relation;
+mod segment;
 mod tree;
 
 pub use self::{
