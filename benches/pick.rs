@@ -11,9 +11,11 @@ fn main() {
 
 const COUNTS: [usize; 4] = [1, 4, 16, 100];
 
-fn run(bencher: Bencher<'_, '_>, policy: Policy, count: usize, out: usize) {
-    let facts =
-        vec![Facts { weight: 1, backup: false, down: false, max_fails: 1, fail_timeout_ms: 60_000 }; count];
+/// Picks once. The first endpoint has `weight`, the others 1; `out` of them are out of rotation.
+fn run(bencher: Bencher<'_, '_>, policy: Policy, count: usize, weight: u32, out: usize) {
+    let facts = Facts { weight: 1, backup: false, down: false, max_fails: 1, fail_timeout_ms: 60_000 };
+    let mut facts = vec![facts; count];
+    facts[0].weight = weight;
     let health: Vec<Arc<Health>> = (0..count).map(|_| Arc::default()).collect();
     for (at, health) in (0..).zip(&health[..out]) {
         health.failed(&facts[0], at);
@@ -36,15 +38,20 @@ fn run(bencher: Bencher<'_, '_>, policy: Policy, count: usize, out: usize) {
 
 #[divan::bench(args = COUNTS)]
 fn round_robin(bencher: Bencher<'_, '_>, count: usize) {
-    run(bencher, Policy::RoundRobin, count, 0);
+    run(bencher, Policy::RoundRobin, count, 1, 0);
 }
 
 #[divan::bench(args = COUNTS)]
 fn random(bencher: Bencher<'_, '_>, count: usize) {
-    run(bencher, Policy::Random, count, 0);
+    run(bencher, Policy::Random, count, 1, 0);
+}
+
+#[divan::bench(args = COUNTS)]
+fn random_with_weights(bencher: Bencher<'_, '_>, count: usize) {
+    run(bencher, Policy::Random, count, 3, 0);
 }
 
 #[divan::bench(args = COUNTS)]
 fn all_out(bencher: Bencher<'_, '_>, count: usize) {
-    run(bencher, Policy::RoundRobin, count, count);
+    run(bencher, Policy::RoundRobin, count, 1, count);
 }

@@ -40,6 +40,7 @@ pub struct Facts {
 }
 
 impl Facts {
+    #[inline]
     fn weight(&self) -> u64 {
         u64::from(self.weight.max(1))
     }

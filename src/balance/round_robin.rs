@@ -12,7 +12,8 @@ pub(super) fn pick(
     usable: impl Fn(usize, &Facts) -> bool,
 ) -> Option<usize> {
     let mut total = 0;
-    let mut best: Option<(usize, i64)> = None;
+    let mut best = None;
+    let mut best_current = i64::MIN;
     for (index, (facts, state)) in facts.iter().zip(state.iter_mut()).enumerate() {
         if !usable(index, facts) {
             continue;
@@ -20,11 +21,12 @@ pub(super) fn pick(
         let weight = facts.weight().cast_signed();
         state.current += weight;
         total += weight;
-        if best.is_none_or(|(_, current)| state.current > current) {
-            best = Some((index, state.current));
+        if state.current > best_current {
+            best = Some(index);
+            best_current = state.current;
         }
     }
-    let (index, _) = best?;
-    state[index].current -= total;
-    Some(index)
+    let best = best?;
+    state[best].current -= total;
+    Some(best)
 }

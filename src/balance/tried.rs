@@ -23,6 +23,7 @@ impl Tried {
         }
     }
 
+    #[inline]
     pub fn contains(&self, index: usize) -> bool {
         let word = match index.checked_sub(64) {
             None => self.first,
@@ -31,6 +32,7 @@ impl Tried {
         word >> (index % 64) & 1 == 1
     }
 
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.first == 0 && self.others.is_empty()
     }

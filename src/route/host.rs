@@ -36,6 +36,7 @@ impl<V> Hosts<V> {
 /// Sixteen bytes a multiplication, the last ones once more where they do not divide (after wyhash). Unseeded: names
 /// in the table come from the configuration, so a client can choose neither how many share a hash nor how long the
 /// table is.
+#[inline]
 fn hash(name: &[u8]) -> u64 {
     let mut hash = name.len() as u64;
     match (name.last_chunk::<16>(), name.first_chunk::<8>(), name.last_chunk::<8>()) {
@@ -54,6 +55,7 @@ fn hash(name: &[u8]) -> u64 {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the halves of a product are folded")]
+#[inline]
 const fn mix(hash: u64, pair: u128) -> u64 {
     /// This bit makes letters small. It also makes a few other bytes alike, which a hash may.
     const SMALL: u64 = 0x2020_2020_2020_2020;
@@ -66,6 +68,7 @@ const fn mix(hash: u64, pair: u128) -> u64 {
 /// The name in a Host field or authority: without port and trailing dot.
 ///
 /// Whether it is valid is not decided here; what is not matches no pattern that has a host.
+#[inline]
 pub(super) fn name(host: &[u8]) -> &[u8] {
     let mut name = host;
     while let [rest @ .., b'0'..=b'9'] = name {

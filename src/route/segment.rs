@@ -11,6 +11,7 @@ pub(super) struct Segment<'p> {
 
 impl<'p> Segment<'p> {
     /// The segment of `path` that begins at `start`, which is within the path. May be empty.
+    #[inline]
     pub(super) fn at(path: &'p [u8], start: usize) -> Self {
         let rest = &path[start..];
         let head = head(path, rest);
@@ -33,6 +34,7 @@ impl<'p> Segment<'p> {
 }
 
 /// The first eight bytes of `rest`, which is the end of `path`, padded with zeros.
+#[inline]
 fn head(path: &[u8], rest: &[u8]) -> u64 {
     if let Some(first) = rest.first_chunk() {
         return u64::from_le_bytes(*first);

@@ -93,6 +93,7 @@ pub(super) struct Leaf {
 }
 
 impl Leaf {
+    #[inline]
     fn is_on(&self, listener: usize) -> bool {
         self.listener.is_none_or(|bound| bound as usize == listener)
     }
@@ -180,6 +181,7 @@ impl Trees {
         }
     }
 
+    #[inline]
     fn child(&self, node: &Node, segment: &Segment<'_>) -> Option<NodeId> {
         match node.literals {
             Literals::Few { start, count } => {
@@ -202,6 +204,7 @@ impl Trees {
     }
 
     /// The first of `leaves` that takes the listener and the method; `{rest...}` is the path from `rest_at` on.
+    #[inline]
     fn first(
         &self,
         leaves: Range<usize>,
