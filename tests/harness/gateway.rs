@@ -46,8 +46,13 @@ impl Gateway {
 
     /// Replaces the configuration file and reloads it. The error is the text for people.
     pub fn reload(&self, toml: impl AsRef<str>) -> Result<String, String> {
-        self.directory.write("config.toml", complete(toml.as_ref(), &self.directory));
+        self.rewrite(toml);
         self.gateway.reload()
+    }
+
+    /// Replaces the configuration file and tells nobody.
+    pub fn rewrite(&self, toml: impl AsRef<str>) {
+        self.directory.write("config.toml", complete(toml.as_ref(), &self.directory));
     }
 
     /// A new connection.

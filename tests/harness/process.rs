@@ -2,20 +2,27 @@
 
 use std::{
     fs::{self, File},
-    net::SocketAddr,
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
 };
 
+use socket2::Socket;
+
 use super::{
+    client::Client,
     directory::Directory,
-    wait::{PATIENCE, now, pause},
+    gateway::complete,
+    program::reserve,
+    wait::{PATIENCE, now, pause, wait_until},
 };
 
 /// A running `coregate`; killed when dropped.
 pub struct Coregate {
     child: Child,
     directory: Directory,
+    address: SocketAddr,
+    _reserved: Socket,
 }
 
 impl Coregate {
@@ -33,68 +40,95 @@ impl Coregate {
             .expect("the binary is built")
     }
 
-    /// Starts `coregate run FILE` in a folder of its own, whose files are kept until the end. `before` is a program
-    /// with its arguments that starts the gateway, as `prlimit --nofile=50` does.
+    /// `coregate run config.toml` in a folder of its own, with `toml` and what no test cares about, as soon as it
+    /// accepts connections. `before` is a program with its arguments that starts it, as `prlimit --nofile=50` does.
     #[track_caller]
-    pub fn run(file: &str, text: &str, before: &[&str]) -> Self {
+    pub fn serving(toml: &str, before: &[&str]) -> Self {
+        let mut coregate = Self::start(toml, before);
+        coregate.accepts();
+        coregate
+    }
+
+    /// The same without waiting.
+    #[track_caller]
+    pub fn start(toml: &str, before: &[&str]) -> Self {
+        let (reserved, address) = reserve();
         let directory = Directory::new();
-        directory.write(file, text);
+        let text = complete(&format!("listen = \"{address}\"\nadmin = false\n{toml}"), &directory);
+        Self::spawn(directory, &text, before, reserved, address)
+    }
+
+    /// `coregate run config.toml` with exactly `text`.
+    #[track_caller]
+    pub fn demo(text: &str) -> Self {
+        let (reserved, address) = reserve();
+        Self::spawn(Directory::new(), text, &[], reserved, address)
+    }
+
+    #[track_caller]
+    fn spawn(
+        directory: Directory,
+        text: &str,
+        before: &[&str],
+        reserved: Socket,
+        address: SocketAddr,
+    ) -> Self {
+        directory.write("config.toml", text);
         let binary = Self::binary().to_str().expect("the path is text");
-        let mut words = ["setpriv", "--pdeathsig", "KILL", "--"]
-            .iter()
-            .chain(before)
-            .copied()
-            .chain([binary, "run", file]);
+        let mut words = before.iter().copied().chain([binary, "run", "config.toml"]);
         let output = |name: &str| File::create(directory.path().join(name)).expect("a writable folder");
-        let child = Command::new(words.next().expect("the list starts with setpriv"))
+        let child = Command::new(words.next().expect("there is the binary at least"))
             .args(words)
             .current_dir(directory.path())
             .stdin(Stdio::null())
             .stdout(output("stdout"))
             .stderr(output("stderr"))
             .spawn()
-            .expect("setpriv is part of every Debian");
-        Self { child, directory }
+            .expect("util-linux is part of every Debian");
+        Self { child, directory, address, _reserved: reserved }
+    }
+
+    /// Waits until connections are accepted.
+    #[track_caller]
+    pub fn accepts(&mut self) {
+        wait_until("the gateway to listen", || {
+            let over = self.child.try_wait().expect("our own child");
+            assert!(over.is_none(), "{over:?}; printed:\n{}", self.printed());
+            TcpStream::connect(self.address).is_ok()
+        });
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    #[track_caller]
+    pub fn client(&self) -> Client {
+        Client::connect(self.address)
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    pub fn directory(&self) -> &Directory {
-        &self.directory
-    }
-
-    /// Everything printed so far.
+    /// Everything it said so far, on whichever way.
     pub fn printed(&self) -> String {
-        let read = |name| fs::read_to_string(self.path(name)).unwrap_or_default();
-        read("stdout") + &read("stderr")
+        ["stdout", "stderr", "events.log"]
+            .map(|name| fs::read_to_string(self.path(name)).unwrap_or_default())
+            .concat()
     }
 
-    /// Waits until `find` finds something in what was printed.
+    /// Waits until `find` finds something in what was said.
     #[track_caller]
     pub fn wait_for<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
-        let end = now() + PATIENCE;
-        loop {
-            let printed = self.printed();
-            if let Some(found) = find(&printed) {
-                return found;
-            }
+        let mut found = None;
+        wait_until(what, || {
             let over = self.child.try_wait().expect("our own child");
-            assert!(over.is_none() && now() < end, "no {what}; {over:?}; printed:\n{printed}");
-            pause(std::time::Duration::from_millis(5));
-        }
-    }
-
-    /// Waits for the address behind `mark`, as in `listening on 127.0.0.1:4711`.
-    #[track_caller]
-    pub fn address(&mut self, mark: &str) -> SocketAddr {
-        self.wait_for(mark, |printed| {
-            let (_, rest) = printed.split_once(mark)?;
-            let start = rest.find("127.0.0.1:")?;
-            let end = rest[start + 10..].find(|c: char| !c.is_ascii_digit())?;
-            rest[start..start + 10 + end].parse().ok()
-        })
+            assert!(over.is_none(), "{over:?}; printed:\n{}", self.printed());
+            found = find(&self.printed());
+            found.is_some()
+        });
+        found.expect("waited for it")
     }
 
     pub fn id(&self) -> u32 {

@@ -30,7 +30,6 @@ pub struct Nginx {
     address: SocketAddr,
     child: Child,
     directory: Directory,
-    /// Bound to the port and never listening: nobody else is given the port, and nginx may share it (SO_REUSEPORT).
     _reserved: Socket,
 }
 
@@ -92,8 +91,9 @@ impl Drop for Nginx {
     }
 }
 
-/// A port for a program that cannot say which one it was given.
-fn reserve() -> (Socket, SocketAddr) {
+/// A port for a program that cannot say which one it was given. It stays free for who sets SO_REUSEPORT, as nginx and
+/// the gateway with several shards do, and for nobody else, while the socket is held.
+pub fn reserve() -> (Socket, SocketAddr) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     socket.set_reuse_port(true).expect("Linux has SO_REUSEPORT");
     socket.bind(&SockAddr::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))).expect("a free port");
