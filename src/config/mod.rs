@@ -3,6 +3,16 @@
 //! Nothing outside this folder validates a value again. A [`Config`] is plain data: it names services and
 //! listeners by index, its patterns and templates are parsed, its durations have units.
 
+pub mod check;
+pub mod keys;
+pub mod load;
+mod print;
+pub mod problem;
+pub mod raw;
+mod resolve;
+pub mod source;
+mod toml;
+
 use std::{net::IpAddr, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{limits::Limits, route::Pattern, template::Template};
@@ -137,7 +147,10 @@ pub enum Target {
     /// Index into [`Config::services`].
     Service(usize),
     Fixed(Fixed),
-    Redirect { code: u16, location: Template },
+    Redirect {
+        code: u16,
+        location: Template,
+    },
 }
 
 /// A reply that needs no service.
@@ -202,8 +215,15 @@ pub enum Sink {
 pub enum Format {
     Combined,
     Json,
-    /// Text with nginx's `$variables`; the names are checked.
-    Template(Arc<str>),
+    /// Text with nginx's `$variables`.
+    Template(Arc<[Piece]>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    Text(Arc<str>),
+    /// A name of [`check::LOG_VARIABLES`], without its `$`.
+    Variable(Arc<str>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
