@@ -26,7 +26,7 @@ pub enum ReplyError {
     /// The connection ended without a byte of it.
     Closed,
     /// The connection ended in the middle of it; what was read so far.
-    Broken(Reply),
+    Broken(Box<Reply>),
     TimedOut(Vec<u8>),
     Garbled(String),
 }
@@ -65,10 +65,6 @@ impl Client {
 
     pub fn stream(&self) -> &TcpStream {
         &self.stream
-    }
-
-    pub fn local_address(&self) -> SocketAddr {
-        self.stream.local_addr().expect("a connected socket")
     }
 
     #[track_caller]
@@ -126,7 +122,7 @@ impl Client {
     #[track_caller]
     pub fn broken_reply(&mut self) -> Reply {
         match self.try_reply_to("GET") {
-            Err(ReplyError::Broken(reply)) => reply,
+            Err(ReplyError::Broken(reply)) => *reply,
             Ok(reply) => panic!("a whole reply: {} with {} bytes", reply.status, reply.body.len()),
             Err(error) => panic!("not broken off, but {error}"),
         }
@@ -146,7 +142,7 @@ impl Client {
                 match self.more() {
                     More::Some => {}
                     More::End if self.buffer.is_empty() => return Err(ReplyError::Closed),
-                    More::End => return Err(ReplyError::Broken(reply)),
+                    More::End => return Err(ReplyError::Broken(Box::new(reply))),
                     More::TimedOut => return Err(ReplyError::TimedOut(self.buffer.clone())),
                 }
             };
@@ -197,7 +193,7 @@ impl Client {
                     return if extent == Extent::ToClose {
                         Ok(reply)
                     } else {
-                        Err(ReplyError::Broken(reply))
+                        Err(ReplyError::Broken(Box::new(reply)))
                     };
                 }
                 More::TimedOut => return Err(ReplyError::TimedOut(self.buffer.clone())),

@@ -25,8 +25,7 @@ impl Gateway {
     pub fn try_start(toml: impl AsRef<str>) -> Result<Self, String> {
         let directory = Directory::new();
         let path = directory.write("config.toml", complete(toml.as_ref(), &directory));
-        let options =
-            coregate::Options { config: coregate::Source::File(path), ..coregate::Options::default() };
+        let options = coregate::Options { config: coregate::Source::File(path) };
         let gateway = coregate::Gateway::start(options).map_err(|error| error.to_string())?;
         Ok(Self { gateway, directory })
     }
@@ -111,10 +110,6 @@ impl Gateway {
 
     pub fn log_path(&self) -> PathBuf {
         self.directory.path().join("access.log")
-    }
-
-    pub fn directory(&self) -> &Directory {
-        &self.directory
     }
 
     /// The first line of the access log that has `part` in it, as soon as it is written.

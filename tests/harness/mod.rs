@@ -13,9 +13,9 @@ mod wait;
 
 pub use client::{Client, ReplyError};
 pub use directory::Directory;
-pub use gateway::{Gateway, complete, driver};
-pub use message::{Headers, Reply, Request};
+pub use gateway::{Gateway, driver};
+pub use message::{Reply, Request};
 pub use process::Coregate;
 pub use program::{Nginx, Wrk, reserve};
-pub use upstream::{Peer, Upstream, ok};
+pub use upstream::{Upstream, ok};
 pub use wait::{PATIENCE, now, pause, wait_until};

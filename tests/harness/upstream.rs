@@ -46,8 +46,6 @@ pub struct Peer {
     stream: TcpStream,
     buffer: Vec<u8>,
     seen: Arc<Seen>,
-    /// Which connection this is, from 0.
-    pub number: usize,
 }
 
 impl Upstream {
@@ -229,7 +227,7 @@ fn accept<S: Fn(&mut Peer) + Send + Sync + 'static>(
         if seen.stopping.load(Ordering::SeqCst) {
             break;
         }
-        let number = seen.connections.fetch_add(1, Ordering::SeqCst);
+        seen.connections.fetch_add(1, Ordering::SeqCst);
         stream.set_nodelay(true).expect("a TCP socket");
         stream.set_read_timeout(Some(PATIENCE * 3)).expect("a TCP socket");
         stream.set_write_timeout(Some(PATIENCE * 3)).expect("a TCP socket");
@@ -237,7 +235,7 @@ fn accept<S: Fn(&mut Peer) + Send + Sync + 'static>(
         seen.streams.lock().expect("no script panics while it holds this").push(known);
         let (seen, script, panicked) = (Arc::clone(seen), Arc::clone(script), panicked.clone());
         threads.push(thread::spawn(move || {
-            let mut peer = Peer { stream, buffer: Vec::new(), seen: Arc::clone(&seen), number };
+            let mut peer = Peer { stream, buffer: Vec::new(), seen: Arc::clone(&seen) };
             let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| script(&mut peer)));
             // The clone kept for stopping would hold the connection open.
             seen.forget_stream(&peer.stream);
