@@ -3,7 +3,7 @@
 use crate::{
     connection::{BodyState, Place, Request},
     failure::{ClientFault, Failure},
-    http::{BodyLength, Method, Target as Form},
+    http::{Method, Target as Form},
     route::Found,
     shard::Shard,
     snapshot::{Route, Service, Snapshot, Target},

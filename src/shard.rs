@@ -12,6 +12,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use crate::{
+    control::Report,
     http::{date, id},
     listener,
     observe::{Ended, Gauges, Metrics, access, event},
@@ -26,11 +27,11 @@ use crate::{
 /// What other threads tell a shard.
 pub enum Message {
     /// Hand over what was counted since the last time; count on with this one.
-    Report(Metrics, oneshot::Sender<(Metrics, Gauges)>),
+    Report(Metrics, oneshot::Sender<Report>),
     /// There is a new snapshot: let go of the old one, busy or not.
     NewSnapshot,
-    /// Accept nothing more, end connections at their next message boundary.
-    Drain,
+    /// Accept nothing more, end connections at their next message boundary, and say when none is left.
+    Drain(std::sync::mpsc::Sender<()>),
     /// End everything now.
     Stop,
 }
@@ -66,6 +67,7 @@ pub struct Shard {
     access: RefCell<access::Log>,
     date: RefCell<(u64, [u8; 29])>,
     draining: Cell<bool>,
+    drained: RefCell<Option<std::sync::mpsc::Sender<()>>>,
     listeners: RefCell<Vec<ListenerHandle>>,
     accepting: Cell<usize>,
     connections: RefCell<Vec<Option<Rc<Live>>>>,
@@ -92,7 +94,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 pub fn run(plan: Plan) {
     let Plan { number, core, driver, sockets, snapshot, mailbox, access, events, connections_max, seed, ready } =
         plan;
-    event::attach(&events, event::Origin::Shard(number));
+    event::attach(&events, event::Origin::Shard);
     if core.is_some_and(|core| !pin_to_core(core)) {
         event::warn("shard", format_args!("cannot be pinned to its core; the kernel decides where it runs"));
     }
@@ -124,6 +126,7 @@ pub fn run(plan: Plan) {
             access: RefCell::new(access),
             date: RefCell::new((0, [b' '; 29])),
             draining: Cell::new(false),
+            drained: RefCell::default(),
             listeners: RefCell::default(),
             accepting: Cell::new(0),
             connections: RefCell::default(),
@@ -180,17 +183,21 @@ impl Shard {
     fn receive(&self, message: Message) -> ControlFlow<()> {
         match message {
             Message::Report(spare, answer) => {
-                let counted = self.metrics.borrow_mut().hand_over(spare);
-                // Nobody waits any more when the scrape was too slow; then its counts are lost, and that is what it gets.
-                let _ = answer.send((counted, self.gauges()));
+                let metrics = self.metrics.borrow_mut().hand_over(spare);
+                if let Err(unwanted) = answer.send(Report { metrics, gauges: self.gauges() }) {
+                    // Nobody waits any more: what was counted is counted again.
+                    self.metrics.borrow_mut().absorb(unwanted.metrics);
+                }
                 ControlFlow::Continue(())
             }
             Message::NewSnapshot => {
                 drop(self.snapshot());
                 ControlFlow::Continue(())
             }
-            Message::Drain => {
+            Message::Drain(done) => {
                 self.drain();
+                *self.drained.borrow_mut() = Some(done);
+                self.say_when_drained();
                 ControlFlow::Continue(())
             }
             Message::Stop => ControlFlow::Break(()),
@@ -217,6 +224,15 @@ impl Shard {
             if !live.serving.get() {
                 live.handle.end_reading();
             }
+        }
+    }
+
+    fn say_when_drained(&self) {
+        if self.open.get() == 0
+            && let Some(done) = self.drained.borrow_mut().take()
+        {
+            // Who asked may have given up.
+            let _ = done.send(());
         }
     }
 
@@ -344,6 +360,7 @@ impl Live {
         let place = self.place.get();
         shard.connections.borrow_mut()[place] = None;
         shard.free.borrow_mut().push(place);
+        shard.say_when_drained();
     }
 
     /// The connection's task panicked.

@@ -333,7 +333,7 @@ fn write_reply_head(
     let bytes = response.buffer.unread();
     let connection = if response.head.status == 101 {
         let protocol = response.fields.iter().find(|field| field.known == Known::Upgrade);
-        ConnectionField::Upgrade(protocol.map_or(b"websocket", |field| field.value.of(bytes)))
+        ConnectionField::Upgrade(protocol.map_or(b"websocket" as &[u8], |field| field.value.of(bytes)))
     } else {
         match (keep, request.head.version) {
             (true, Version::Http11) => ConnectionField::Absent,

@@ -17,6 +17,7 @@ pub mod invariants;
 pub mod known;
 pub mod path;
 pub mod reply;
+pub mod rewrite;
 mod request;
 mod response;
 mod scan;

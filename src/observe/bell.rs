@@ -79,4 +79,9 @@ impl Bell {
     pub(super) fn awake(&self) {
         self.state.store(AWAKE, Ordering::SeqCst);
     }
+
+    #[cfg(test)]
+    pub(super) fn is_asleep(&self) -> bool {
+        self.state.load(Ordering::SeqCst) == ASLEEP
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! `event::warn("control", format_args!("…"))` works on any thread and never waits: the line goes through a
 //! bounded queue to the log thread. A thread says once where its events go ([`attach`]); those of a thread that
-//! did not (a command-line tool, the time before the log thread runs) go to standard error directly.
+//! did not (a command-line tool, the time before the log thread runs) go to standard error directly, from `info` up.
 
 use std::{
     cell::{Cell, RefCell},
@@ -127,6 +127,7 @@ pub fn debug(area: &'static str, text: fmt::Arguments<'_>) {
 pub fn log(level: Level, area: &'static str, text: fmt::Arguments<'_>) {
     HERE.with_borrow(|here| match here {
         Some(attached) => attached.log(level, area, text),
+        None if level > Level::Info => {}
         None => {
             let mut out = Vec::new();
             write_line(now_us(), level, area, &text.to_string(), &mut out);
@@ -147,7 +148,8 @@ impl Attached {
         } else {
             let mut text = text.to_string();
             if text.len() > TEXT_BYTES_MAX {
-                text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+                let end = (0..=TEXT_BYTES_MAX).rev().find(|&end| text.is_char_boundary(end));
+                text.truncate(end.unwrap_or(0));
                 text.push('…');
             }
             let event = Event { time_us: now_us(), level, area, text, origin: self.origin };

@@ -41,7 +41,10 @@ pub enum Variable {
     BytesSent,
     HttpReferer,
     HttpUserAgent,
+    /// In lower case and without its port.
     Host,
+    /// As received.
+    HttpHost,
     RequestId,
     RequestTime,
     UpstreamAddr,
@@ -76,7 +79,8 @@ impl Variable {
             "bytes_sent" => Self::BytesSent,
             "http_referer" => Self::HttpReferer,
             "http_user_agent" => Self::HttpUserAgent,
-            "host" | "http_host" => Self::Host,
+            "host" => Self::Host,
+            "http_host" => Self::HttpHost,
             "request_id" => Self::RequestId,
             "request_time" => Self::RequestTime,
             "upstream_addr" => Self::UpstreamAddr,
@@ -156,7 +160,12 @@ fn value(variable: Variable, record: &Record<'_>, names: &Names, calendar: &mut 
         Variable::BytesSent => number(record.sent_bytes, out),
         Variable::HttpReferer => escaped(record.referer, out),
         Variable::HttpUserAgent => escaped(record.user_agent, out),
-        Variable::Host => escaped(record.host, out),
+        Variable::Host => {
+            let start = out.len();
+            escaped(record.host.map(without_port), out);
+            out[start..].make_ascii_lowercase();
+        }
+        Variable::HttpHost => escaped(record.host, out),
         Variable::RequestId => escaped(some(record.request_id), out),
         Variable::RequestTime => milliseconds(record.duration_us, out),
         Variable::UpstreamAddr => {
@@ -258,6 +267,14 @@ fn request(record: &Record<'_>, out: &mut Vec<u8>) {
 
 fn some(bytes: &[u8]) -> Option<&[u8]> {
     Some(bytes).filter(|bytes| !bytes.is_empty())
+}
+
+/// `[::1]` of `[::1]:8080`.
+fn without_port(host: &[u8]) -> &[u8] {
+    match host.iter().rposition(|&byte| byte == b':') {
+        Some(colon) if host[colon + 1..].iter().all(u8::is_ascii_digit) => &host[..colon],
+        _ => host,
+    }
 }
 
 /// `10.0.0.1:3000` of `http://10.0.0.1:3000/base`.
@@ -499,6 +516,18 @@ mod tests {
             &record(),
             "|0199-77|1.234|10.0.0.1:3000|-|0.001",
         );
+    }
+
+    #[test]
+    fn host_is_lower_case_without_its_port() {
+        let format = template(&["host", "http_host"]);
+        for (host, expected) in [
+            ("Example.com:8080", "|example.com|Example.com:8080"),
+            ("[2001:DB8::1]:80", "|[2001:db8::1]|[2001:DB8::1]:80"),
+            ("[2001:db8::1]", "|[2001:db8::1]|[2001:db8::1]"),
+        ] {
+            check(&format, &Record { host: Some(host.as_bytes()), ..record() }, expected);
+        }
     }
 
     #[test]

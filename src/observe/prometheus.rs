@@ -238,7 +238,8 @@ pub fn write_gauges(page: &mut Page, shards: &[Option<Gauges>]) {
         "Shards that did not answer within a second.",
         silent,
     );
-    let families: [(&str, &str, fn(&Gauges) -> u64); 6] = [
+    type Family = (&'static str, &'static str, fn(&Gauges) -> u64);
+    let families: [Family; 6] = [
         ("coregate_connections", "Client connections open.", |gauges| gauges.connections),
         ("coregate_requests_in_flight", "Requests being served.", |gauges| gauges.requests_in_flight),
         ("coregate_upstream_connections", "Upstream connections open.", |gauges| gauges.upstream_open),

@@ -65,6 +65,11 @@ impl Totals {
     pub fn requests(&self) -> u64 {
         self.protocols.iter().sum()
     }
+
+    /// Attempts at an endpoint after a request's first.
+    pub fn retries(&self) -> u64 {
+        self.counters.retries
+    }
 }
 
 impl RouteTotals {

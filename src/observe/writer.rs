@@ -449,3 +449,193 @@ fn now_us() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, io::Read, time::Instant};
+
+    use super::*;
+    use crate::observe::{access::Record, event, event::Origin};
+
+    /// A folder of its own for one test, removed at its end.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let folder = std::env::temp_dir().join(format!("coregate-log-{name}-{}", std::process::id()));
+            fs::create_dir_all(&folder).unwrap();
+            Self(folder)
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.join(name)
+        }
+
+        fn read(&self, name: &str) -> String {
+            fs::read_to_string(self.path(name)).unwrap_or_default()
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn settings(folder: &Folder) -> Settings {
+        Settings {
+            access: Some((Target::File(folder.path("access")), Format::Combined)),
+            events: Target::File(folder.path("events")),
+            level: Level::Info,
+        }
+    }
+
+    fn record(user_agent: &str) -> Record<'_> {
+        Record {
+            method: b"GET",
+            target: b"/",
+            status: 200,
+            user_agent: Some(user_agent.as_bytes()),
+            ..Record::default()
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "waits for another thread")]
+    fn until(mut done: impl FnMut() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !done() {
+            assert!(Instant::now() < deadline, "waited for 10 s");
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn what_was_logged_is_written_before_the_thread_ends() {
+        let folder = Folder::new("order");
+        let (writer, logs) = Writer::start(&settings(&folder), 2, Arc::default()).unwrap();
+        // More than a ring holds, so that records wrap around its end.
+        let per_shard = RING_BYTES / 100;
+        let shards: Vec<_> = logs
+            .into_iter()
+            .map(|mut log| {
+                let handle = writer.handle();
+                thread::spawn(move || {
+                    event::attach(&handle.events(), Origin::Shard);
+                    event::warn("test", format_args!("a shard speaks"));
+                    for index in 0..per_shard {
+                        log.write(&record(&index.to_string()));
+                    }
+                })
+            })
+            .collect();
+        for shard in shards {
+            shard.join().unwrap();
+        }
+        let dropped = writer.handle().dropped();
+        drop(writer);
+
+        let text = folder.read("access");
+        let written = u64::try_from(text.lines().count()).unwrap();
+        assert_eq!(written + dropped.access, 2 * u64::try_from(per_shard).unwrap());
+        let whole = r#"unix: - - [01/Jan/1970:00:00:00 +0000] "GET / HTTP/1.1" 200 0 "-" ""#;
+        for line in text.lines() {
+            let number = line.strip_prefix(whole).and_then(|rest| rest.strip_suffix('"'));
+            assert!(number.is_some_and(|number| number.parse::<usize>().is_ok()), "{line}");
+        }
+        assert_eq!(folder.read("events").lines().count(), 1, "the second shard says the same: counted");
+    }
+
+    #[test]
+    fn a_sleeping_thread_is_woken_by_a_record() {
+        let folder = Folder::new("sleep");
+        let (writer, mut logs) = Writer::start(&settings(&folder), 1, Arc::default()).unwrap();
+        until(|| writer.handle.bell.is_asleep());
+        logs[0].write(&record("first"));
+        until(|| folder.read("access").contains("first"));
+        until(|| writer.handle.bell.is_asleep());
+        event::attach(&writer.handle().events(), Origin::Control);
+        event::info("test", format_args!("good morning"));
+        until(|| folder.read("events").contains("INFO test: good morning"));
+    }
+
+    #[test]
+    fn a_renamed_file_is_left_and_a_new_one_begun() {
+        let folder = Folder::new("reopen");
+        let (writer, mut logs) = Writer::start(&settings(&folder), 1, Arc::default()).unwrap();
+        logs[0].write(&record("before"));
+        until(|| folder.read("access").contains("before"));
+        fs::rename(folder.path("access"), folder.path("access.1")).unwrap();
+        writer.handle().reopen();
+        until(|| folder.path("access").exists());
+        logs[0].write(&record("after"));
+        drop(writer);
+        assert_eq!(folder.read("access").lines().count(), 1);
+        assert!(folder.read("access").contains("after") && folder.read("access.1").contains("before"));
+    }
+
+    #[test]
+    fn other_settings_take_effect_while_running() {
+        let folder = Folder::new("apply");
+        let (writer, mut logs) = Writer::start(&settings(&folder), 1, Arc::default()).unwrap();
+        let mut other = settings(&folder);
+        other.access = None;
+        writer.handle().apply(&other).unwrap();
+        until(|| !logs[0].enabled());
+        logs[0].write(&record("not wanted"));
+
+        other.access = Some((Target::File(folder.path("json")), Format::Json));
+        writer.handle().apply(&other).unwrap();
+        until(|| logs[0].enabled());
+        logs[0].write(&record("wanted"));
+        drop(writer);
+        assert_eq!(folder.read("access"), "");
+        assert!(folder.read("json").contains("\"user_agent\":\"wanted\""));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_is_an_error_and_changes_nothing() {
+        let folder = Folder::new("missing");
+        let mut bad = settings(&folder);
+        bad.events = Target::File(folder.path("no/such/folder"));
+        let error = Writer::start(&bad, 1, Arc::default()).map(drop).unwrap_err();
+        assert!(error.to_string().contains("no/such/folder"), "{error}");
+
+        let (writer, mut logs) = Writer::start(&settings(&folder), 1, Arc::default()).unwrap();
+        assert!(writer.handle().apply(&bad).is_err());
+        logs[0].write(&record("still here"));
+        drop(writer);
+        assert!(folder.read("access").contains("still here"));
+    }
+
+    #[test]
+    fn a_reader_that_stopped_reading_blocks_no_shard() {
+        let folder = Folder::new("blocked");
+        let pipe = folder.path("access");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        // Opening one end waits for the other, except in this mode.
+        let mut reader = OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+
+        let (writer, mut logs) = Writer::start(&settings(&folder), 1, Arc::default()).unwrap();
+        let handle = writer.handle();
+        let mut count = 0;
+        until(|| {
+            logs[0].write(&record("x"));
+            count += 1;
+            handle.dropped().access > 0
+        });
+        // It reads again, and what was kept arrives.
+        let kept = count - handle.dropped().access;
+        let reading = thread::spawn(move || {
+            let (mut lines, mut block) = (0, [0; 65_536]);
+            while lines < kept {
+                let length = reader.read(&mut block).unwrap();
+                lines +=
+                    u64::try_from(block[..length].iter().filter(|&&byte| byte == b'\n').count()).unwrap();
+            }
+            lines
+        });
+        drop(writer);
+        assert_eq!(reading.join().unwrap(), kept);
+    }
+}

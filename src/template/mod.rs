@@ -12,6 +12,8 @@ pub use escape::Escape;
 
 use crate::http::headers::is_token;
 
+pub mod log;
+
 /// A parsed template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {

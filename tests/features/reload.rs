@@ -54,7 +54,7 @@ fn a_bad_file_changes_nothing_and_says_why() {
 
 #[test]
 fn a_file_that_changes_is_read_without_being_told() {
-    let gateway = Gateway::start(fixed("old"));
+    let gateway = Gateway::watching(fixed("old"));
     gateway.rewrite(fixed("new"));
     all_say(&gateway, "new");
 }

@@ -2,6 +2,8 @@
 
 use std::{env, fs, net::SocketAddr, path::PathBuf};
 
+use coregate::{Options, Source};
+
 use super::{client::Client, directory::Directory, message::Reply, wait::wait_until};
 
 /// What the gateway of every test runs on: `COREGATE_TEST_DRIVER`, else whatever `auto` finds.
@@ -23,20 +25,32 @@ impl Gateway {
     }
 
     pub fn try_start(toml: impl AsRef<str>) -> Result<Self, String> {
+        Self::begin(toml.as_ref(), false)
+    }
+
+    /// One that follows its configuration file.
+    #[track_caller]
+    pub fn watching(toml: impl AsRef<str>) -> Self {
+        Self::begin(toml.as_ref(), true)
+            .unwrap_or_else(|error| panic!("the gateway does not start:\n{error}"))
+    }
+
+    fn begin(toml: &str, watch: bool) -> Result<Self, String> {
         let directory = Directory::new();
-        let path = directory.write("config.toml", complete(toml.as_ref(), &directory));
-        let options = coregate::Options { config: coregate::Source::File(path) };
+        let path = directory.write("config.toml", complete(toml, &directory));
+        let options = Options { watch, ..Options::new(Source::File(path)) };
         let gateway = coregate::Gateway::start(options).map_err(|error| error.to_string())?;
         Ok(Self { gateway, directory })
     }
 
     /// Where the first listener is bound.
     pub fn address(&self) -> SocketAddr {
-        self.gateway.addresses()[0]
+        self.addresses()[0]
     }
 
+    /// Where the listeners on TCP are bound, in the order in which they are written.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.gateway.addresses().to_vec()
+        self.gateway.addresses().iter().filter_map(|(_, address)| *address).collect()
     }
 
     pub fn admin(&self) -> SocketAddr {

@@ -1,0 +1,67 @@
+//! The log settings of a checked configuration, as the log thread wants them.
+
+use crate::{
+    config::{Format as Written, Level as WrittenLevel, Log, Sink},
+    observe::{
+        event::Level,
+        format::{Format, Piece, Variable},
+        writer::{Settings, Target},
+    },
+    template::log as template,
+};
+
+/// What the log thread is to do.
+pub fn settings(log: &Log) -> Settings {
+    Settings {
+        access: log.access.as_ref().map(|access| (target(&access.to), format(&access.format))),
+        events: target(&log.events.to),
+        level: match log.events.level {
+            WrittenLevel::Error => Level::Error,
+            WrittenLevel::Warn => Level::Warn,
+            WrittenLevel::Info => Level::Info,
+            WrittenLevel::Debug => Level::Debug,
+        },
+    }
+}
+
+fn target(sink: &Sink) -> Target {
+    match sink {
+        Sink::Stdout => Target::Stdout,
+        Sink::Stderr => Target::Stderr,
+        Sink::File(path) => Target::File(path.clone()),
+    }
+}
+
+fn format(written: &Written) -> Format {
+    match written {
+        Written::Combined => Format::Combined,
+        Written::Json => Format::Json,
+        Written::Template(text) => {
+            let pieces = template::parse(text).expect("config checks templates");
+            Format::Template(pieces.into_iter().map(piece).collect())
+        }
+    }
+}
+
+fn piece(piece: template::Piece<'_>) -> Piece {
+    match piece {
+        template::Piece::Text(text) => Piece::Text(Box::from(text.as_bytes())),
+        template::Piece::Variable(name) => {
+            Piece::Variable(Variable::named(name).expect("both lists of variables are the same"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_variable_that_config_accepts_has_a_value() {
+        for name in template::VARIABLES {
+            let format = format(&Written::Template(format!("${name} x").into()));
+            let Format::Template(pieces) = format else { panic!("{name}") };
+            assert_eq!(pieces.len(), 2, "{name}");
+        }
+    }
+}
