@@ -147,7 +147,9 @@ impl Failure {
                 ClientFault::Closed => "The client closed the connection.",
                 ClientFault::Loop => "This request has passed this gateway before.",
             },
-            Self::Upstream(UpstreamFault::NoEndpoint) => "The service has no endpoint that can take a request now.",
+            Self::Upstream(UpstreamFault::NoEndpoint) => {
+                "The service has no endpoint that can take a request now."
+            }
             Self::Upstream(UpstreamFault::Timeout) => "The service did not answer in time.",
             Self::Upstream(UpstreamFault::BadResponse) => "The service's answer could not be understood.",
             Self::Upstream(_) => "The service could not be reached.",
@@ -175,7 +177,6 @@ impl Failure {
                     | ClientFault::HeadTooSlow
                     | ClientFault::BodyTooSlow
                     | ClientFault::BodyTooLarge
-                   
                     | ClientFault::MethodNotServed
                     | ClientFault::Closed
             ),

@@ -13,7 +13,6 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::oneshot;
 
@@ -141,7 +140,7 @@ impl Gateway {
         let settings = control::log_settings(&config.log);
         let (log, access) = writer::Writer::start(&settings, count, Arc::clone(&names))
             .map_err(|error| StartError::System { what: "the log cannot be opened", error })?;
-        event::attach(&log.events(), event::Origin::Control);
+        event::attach(&log.handle().events(), event::Origin::Control);
 
         let drain = config.limits.drain;
         let bound: Vec<_> = addresses.iter().map(|(_, address)| *address).collect();
@@ -179,7 +178,7 @@ impl Gateway {
                 snapshot: builder.cell(),
                 mailbox,
                 access,
-                events: log.events(),
+                events: log.handle().events(),
                 connections_max: connections_max.div_ceil(count),
                 seed: seed.wrapping_add(number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15),
                 ready,
@@ -350,7 +349,8 @@ fn choose_driver(asked: Driver, notes: &mut Vec<String>) -> Result<DriverUsed, S
             if asked == Driver::IoUring {
                 return Err(StartError::Driver(format!("driver = \"io_uring\": {why}")));
             }
-            notes.push(format!("io_uring cannot be used, epoll is used instead, which costs more CPU: {why}"));
+            notes
+                .push(format!("io_uring cannot be used, epoll is used instead, which costs more CPU: {why}"));
             Ok(DriverUsed::Epoll)
         }
     }

@@ -15,7 +15,10 @@ pub enum Reply<'s> {
     /// A service's response, to be passed on.
     Response(Response, &'s Route),
     Fixed(&'s crate::config::Fixed),
-    Redirect { code: u16, location: Vec<u8> },
+    Redirect {
+        code: u16,
+        location: Vec<u8>,
+    },
     /// The gateway is here (`OPTIONS *`, RFC 9110 §9.3.7).
     Empty,
 }
@@ -80,10 +83,7 @@ fn refuse_what_comes_back(request: &Request<'_>, snapshot: &Snapshot) -> Result<
 }
 
 /// The most specific route, and whether the request lacks the slash of a prefix.
-fn find_route<'s>(
-    request: &mut Request<'_>,
-    snapshot: &'s Snapshot,
-) -> Result<(&'s Route, bool), Failure> {
+fn find_route<'s>(request: &mut Request<'_>, snapshot: &'s Snapshot) -> Result<(&'s Route, bool), Failure> {
     let normal = request.normalise_path();
     if normal.is_err() {
         // Only a route that asks for paths as they are gets one that has no normal form.

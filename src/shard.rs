@@ -17,8 +17,8 @@ use crate::{
     listener,
     observe::{Ended, Gauges, Metrics, access, event},
     runtime::{
-        Buffers, DriverUsed, ListenerHandle, Mailbox, Runtime, Socket, Stream, StreamHandle, Timers, pin_to_core,
-        sleep, spawn,
+        Buffers, DriverUsed, ListenerHandle, Mailbox, Runtime, Socket, Stream, StreamHandle, Timers,
+        pin_to_core, sleep, spawn,
     },
     snapshot::{HeldSnapshot, SnapshotCell, SnapshotReader},
     upstream::Upstreams,
@@ -92,8 +92,19 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs a shard on this thread until it is told to stop.
 pub fn run(plan: Plan) {
-    let Plan { number, core, driver, sockets, snapshot, mailbox, access, events, connections_max, seed, ready } =
-        plan;
+    let Plan {
+        number,
+        core,
+        driver,
+        sockets,
+        snapshot,
+        mailbox,
+        access,
+        events,
+        connections_max,
+        seed,
+        ready,
+    } = plan;
     event::attach(&events, event::Origin::Shard);
     if core.is_some_and(|core| !pin_to_core(core)) {
         event::warn("shard", format_args!("cannot be pinned to its core; the kernel decides where it runs"));
@@ -113,8 +124,7 @@ pub fn run(plan: Plan) {
         let timers = Timers::new();
         let buffers = Rc::new(Buffers::new());
         let metrics = Rc::new(RefCell::new(Metrics::new()));
-        let upstreams =
-            Upstreams::new(Rc::clone(&timers), Rc::clone(&buffers), Rc::clone(&metrics), seed);
+        let upstreams = Upstreams::new(Rc::clone(&timers), Rc::clone(&buffers), Rc::clone(&metrics), seed);
         let shard = Rc::new(Shard {
             number,
             timers,
@@ -184,10 +194,8 @@ impl Shard {
         match message {
             Message::Report(spare, answer) => {
                 let metrics = self.metrics.borrow_mut().hand_over(spare);
-                if let Err(unwanted) = answer.send(Report { metrics, gauges: self.gauges() }) {
-                    // Nobody waits any more: what was counted is counted again.
-                    self.metrics.borrow_mut().absorb(unwanted.metrics);
-                }
+                // Refused only when control has ended.
+                let _ = answer.send(Report { metrics, gauges: self.gauges() });
                 ControlFlow::Continue(())
             }
             Message::NewSnapshot => {
@@ -370,10 +378,7 @@ impl Live {
         }
         let id = self.request_id.get();
         self.shard.metrics.borrow_mut().counters.panics += 1;
-        event::error(
-            "connection",
-            format_args!("panic: {text} request_id={}", String::from_utf8_lossy(&id)),
-        );
+        event::error("connection", format_args!("panic: {text} request_id={}", String::from_utf8_lossy(&id)));
         self.ended(Ended::Panic);
     }
 }

@@ -13,6 +13,8 @@ mod resolve;
 pub mod source;
 mod toml;
 
+pub use self::load::{Loaded, from_text, load};
+
 use std::{net::IpAddr, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{limits::Limits, route::Pattern, template::Template};

@@ -239,7 +239,13 @@ async fn answer(request: &mut Request<'_>, reply: &Reply<'_>, snapshot: &Snapsho
 async fn refuse(request: &mut Request<'_>, failure: Failure, snapshot: &Snapshot, shard: &Shard) -> Done {
     if failure == Failure::Client(ClientFault::Closed) {
         let status = failure.status();
-        return Done { next: Next::End(Ended::Reset), why: failure.why(), status, body_bytes: 0, head_bytes: 0 };
+        return Done {
+            next: Next::End(Ended::Reset),
+            why: failure.why(),
+            status,
+            body_bytes: 0,
+            head_bytes: 0,
+        };
     }
     let keep = may_keep(request, shard) && !failure.loses_framing() && body_is_bounded(request);
     let sent = local::refuse(request, failure, keep, snapshot, shard).await;
@@ -298,7 +304,8 @@ async fn pass_on(
     write_reply_head(head.start_writing(), request, &response, framing, keep, shard);
     let head_bytes = head.len() as u64;
     let quiet = stream || is_stream(&response);
-    let pace = if quiet { Pace::new(limits.tunnel_idle, 0) } else { Pace::new(patience, limits.body_rate_min) };
+    let pace =
+        if quiet { Pace::new(limits.tunnel_idle, 0) } else { Pace::new(patience, limits.body_rate_min) };
     let rules = snapshot.listeners[request.client.listener].rules;
     let passing = Passing { head: &mut head, framing, patience, pace, rules };
     let relayed = relay(response, &mut request.client.writer, passing).await;
@@ -405,8 +412,17 @@ async fn upgrade(
 
 /// Counts and logs a request that has ended. The only place that does.
 fn record(request: &Request<'_>, done: &Done, shard: &Shard) {
-    let Facts { started_us, route, service, endpoint, upstream_status, waited_us, upstream_us, attempts, bytes_in } =
-        request.facts;
+    let Facts {
+        started_us,
+        route,
+        service,
+        endpoint,
+        upstream_status,
+        waited_us,
+        upstream_us,
+        attempts,
+        bytes_in,
+    } = request.facts;
     let ended_us = shard.timers.clock.now_us();
     let duration_us = ended_us.saturating_sub(started_us);
     let added_us = duration_us.saturating_sub(waited_us);

@@ -6,7 +6,8 @@ use super::Client;
 use crate::{
     failure::{ClientFault, Failure},
     http::{
-        BodyLength, Decoder, Field, Known, Normal, RequestHead, Span, Target, head::Version, id, normalise, path,
+        BodyLength, Decoder, Field, Known, Normal, RequestHead, Span, Target, head::Version, id, normalise,
+        path,
     },
     limits::RETRY_BODY_BYTES_MAX,
     route::Captures,
@@ -120,7 +121,8 @@ impl<'c> Request<'c> {
     pub fn split(&mut self) -> (View<'_>, Option<&[u8]>, &[u8], &mut Writer) {
         let Client { buffer, fields, writer, peer_text, .. } = &mut *self.client;
         let bytes = buffer.unread();
-        let view = View { head: &self.head, bytes, fields, path: self.path.of(bytes), captures: &self.captures };
+        let view =
+            View { head: &self.head, bytes, fields, path: self.path.of(bytes), captures: &self.captures };
         let id = match &self.id {
             RequestId::Client(_) => None,
             RequestId::Made(id) => Some(&id[..]),
@@ -244,7 +246,9 @@ impl<'c> Request<'c> {
                 return true;
             }
             BodyState::Untouched => Decoder::new(self.head.body),
-            BodyState::Ended(decoder, UploadEnd::Complete | UploadEnd::Upstream | UploadEnd::Stopped, _) => decoder,
+            BodyState::Ended(decoder, UploadEnd::Complete | UploadEnd::Upstream | UploadEnd::Stopped, _) => {
+                decoder
+            }
             BodyState::Ended(_, UploadEnd::Client(_), _) | BodyState::Streamed => return false,
         };
         let Some(reader) = &mut self.client.reader else { return false };
@@ -300,9 +304,8 @@ impl<'a> View<'a> {
     /// What follows the first `?`.
     pub fn query(&self) -> Option<&'a [u8]> {
         match self.head.target {
-            Target::Origin { query, has_query: true, .. } | Target::Absolute { query, has_query: true, .. } => {
-                Some(query.of(self.bytes))
-            }
+            Target::Origin { query, has_query: true, .. }
+            | Target::Absolute { query, has_query: true, .. } => Some(query.of(self.bytes)),
             Target::Origin { .. } | Target::Absolute { .. } | Target::Authority | Target::Asterisk => None,
         }
     }

@@ -1,13 +1,12 @@
 //! The log settings of a checked configuration, as the log thread wants them.
 
 use crate::{
-    config::{Format as Written, Level as WrittenLevel, Log, Sink},
+    config::{Format as Written, Level as WrittenLevel, Log, Piece as WrittenPiece, Sink},
     observe::{
         event::Level,
         format::{Format, Piece, Variable},
         writer::{Settings, Target},
     },
-    template::log as template,
 };
 
 /// What the log thread is to do.
@@ -36,17 +35,14 @@ fn format(written: &Written) -> Format {
     match written {
         Written::Combined => Format::Combined,
         Written::Json => Format::Json,
-        Written::Template(text) => {
-            let pieces = template::parse(text).expect("config checks templates");
-            Format::Template(pieces.into_iter().map(piece).collect())
-        }
+        Written::Template(pieces) => Format::Template(pieces.iter().map(piece).collect()),
     }
 }
 
-fn piece(piece: template::Piece<'_>) -> Piece {
+fn piece(piece: &WrittenPiece) -> Piece {
     match piece {
-        template::Piece::Text(text) => Piece::Text(Box::from(text.as_bytes())),
-        template::Piece::Variable(name) => {
+        WrittenPiece::Text(text) => Piece::Text(Box::from(text.as_bytes())),
+        WrittenPiece::Variable(name) => {
             Piece::Variable(Variable::named(name).expect("both lists of variables are the same"))
         }
     }

@@ -291,9 +291,7 @@ fn difference(old: &Config, new: &Config) -> String {
     count_changes(&mut text, "routes", old.routes.iter().map(described), new.routes.iter().map(described));
     let service = |service: &config::Service| (service.name.to_string(), format!("{service:?}"));
     count_changes(&mut text, "services", old.services.iter().map(service), new.services.iter().map(service));
-    let rest = |config: &Config| {
-        format!("{:?}{:?}{:?}", config.trusted_proxies, config.limits, config.log)
-    };
+    let rest = |config: &Config| format!("{:?}{:?}{:?}", config.trusted_proxies, config.limits, config.log);
     if rest(old) != rest(new) {
         text.push_str(if text.is_empty() { "settings changed" } else { "; settings changed" });
     }

@@ -253,7 +253,10 @@ impl Timers {
         }
         (wheel.done..wheel.done + WHEEL as u64)
             .find(|tick| {
-                #[expect(clippy::cast_possible_truncation, reason = "the remainder is below the number of buckets")]
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "the remainder is below the number of buckets"
+                )]
                 let bucket = (tick % WHEEL as u64) as usize;
                 !wheel.buckets[bucket].is_empty()
             })
@@ -276,7 +279,10 @@ impl Timers {
                     return;
                 }
             }
-            #[expect(clippy::cast_possible_truncation, reason = "the remainder is below the number of buckets")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "the remainder is below the number of buckets"
+            )]
             let bucket = (wheel.done % WHEEL as u64) as usize;
             wheel.done += 1;
             let mut due = std::mem::take(&mut wheel.firing);

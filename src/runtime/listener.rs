@@ -11,10 +11,7 @@ use std::{
 use monoio::net::{TcpListener, UnixListener};
 use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
 
-use super::{
-    Stream, Timers,
-    deadline::Slot,
-};
+use super::{Stream, Timers, deadline::Slot};
 
 /// Who connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use std::{
     io::{self, Write},
     ops::ControlFlow,
     os::unix::net::UnixStream as StdUnixStream,
-    sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     sync::Arc,
+    sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
 };
 
 use monoio::{io::AsyncReadRent, net::UnixStream};

@@ -11,7 +11,9 @@ const ENTRIES: u32 = 2048;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DriverUsed {
     /// io_uring, with DEFER_TASKRUN and SINGLE_ISSUER or, on kernels before 6.1, without.
-    IoUring { deferred: bool },
+    IoUring {
+        deferred: bool,
+    },
     Epoll,
 }
 

@@ -299,9 +299,10 @@ impl Writer {
 
     /// Makes the coming close a reset, so that the peer cannot take what it got for the whole.
     pub fn reset_on_close(&mut self) {
-        let _ = self.guard.slot().with_socket(|socket| {
-            rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO))
-        });
+        let _ = self
+            .guard
+            .slot()
+            .with_socket(|socket| rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO)));
     }
 
     pub fn handle(&self) -> StreamHandle {

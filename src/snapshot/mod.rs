@@ -67,7 +67,10 @@ pub enum Target {
     /// Index into [`Snapshot::services`].
     Service(usize),
     Fixed(Fixed),
-    Redirect { code: u16, location: Template },
+    Redirect {
+        code: u16,
+        location: Template,
+    },
 }
 
 pub struct Service {

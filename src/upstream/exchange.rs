@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::{
-    Body, Fault, Lease, Request, Uploaded, UploadEnd, Upstreams,
+    Body, Fault, Lease, Request, UploadEnd, Uploaded, Upstreams,
     pool::Connection,
     upload::{self, Upload},
 };
@@ -133,14 +133,8 @@ fn start_upload(
     request: &Request<'_>,
 ) -> Uploading {
     let client = body.reader.handle();
-    let gate = upload::start(
-        body,
-        writer,
-        reader.handle(),
-        request.timeout,
-        &upstreams.timers,
-        &upstreams.buffers,
-    );
+    let gate =
+        upload::start(body, writer, reader.handle(), request.timeout, &upstreams.timers, &upstreams.buffers);
     (gate, client)
 }
 

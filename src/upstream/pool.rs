@@ -117,7 +117,12 @@ impl Drop for OpenMark {
 }
 
 impl Upstreams {
-    pub fn new(timers: Rc<Timers>, buffers: Rc<Buffers>, metrics: Rc<RefCell<Metrics>>, seed: u64) -> Rc<Self> {
+    pub fn new(
+        timers: Rc<Timers>,
+        buffers: Rc<Buffers>,
+        metrics: Rc<RefCell<Metrics>>,
+        seed: u64,
+    ) -> Rc<Self> {
         Rc::new(Self {
             timers,
             buffers,

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::{
-    Lease, Response, Uploaded, UploadEnd,
+    Lease, Response, UploadEnd, Uploaded,
     pool::{Connection, OpenMark},
     upload::Pace,
 };

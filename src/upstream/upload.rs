@@ -102,7 +102,9 @@ pub fn start(
             match uploaded.end {
                 UploadEnd::Complete => upstream.expect_until(timers.clock.after(timeout), &timers),
                 UploadEnd::Client(_) | UploadEnd::Stopped => upstream.end(),
-                UploadEnd::Upstream => upstream.expect_until(timers.clock.after(timeout.min(PARTING)), &timers),
+                UploadEnd::Upstream => {
+                    upstream.expect_until(timers.clock.after(timeout.min(PARTING)), &timers)
+                }
             }
             done.put(Some(uploaded));
         },
