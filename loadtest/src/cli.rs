@@ -58,6 +58,9 @@ pub struct Compare {
     /// Connections, instead of what the scenario says
     #[arg(long)]
     pub connections: Option<usize>,
+    /// Requests a second in the open-loop phase; default: 0.6 of the slowest server's throughput
+    #[arg(long)]
+    pub rate: Option<f64>,
     /// The gateway's program; default: `coregate` beside this one
     #[arg(long)]
     pub gateway: Option<PathBuf>,
@@ -75,7 +78,7 @@ pub struct Compare {
     pub json: Option<PathBuf>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum By {
     Own,

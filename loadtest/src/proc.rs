@@ -33,8 +33,16 @@ pub fn cores() -> io::Result<Vec<usize>> {
 pub struct CpuReading {
     /// Thread id → nanoseconds on a CPU, and waiting for one.
     threads: HashMap<u32, (u64, u64)>,
-    /// Process id → ticks in user and system mode, of all its threads, those that ended included.
-    processes: HashMap<u32, (u64, u64)>,
+    /// Process id → ticks, of all its threads, those that ended included.
+    processes: HashMap<u32, Ticks>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Ticks {
+    user: u64,
+    system: u64,
+    /// All that its children used which have ended and were waited for.
+    ended: u64,
 }
 
 /// CPU time used between two readings.
@@ -49,9 +57,10 @@ pub struct CpuUsed {
 }
 
 impl CpuReading {
-    /// Reads `pid` and all its descendants. io_uring workers are threads of their process, so they are in it.
-    pub fn of(pid: u32) -> Self {
-        Self::of_all(&family(pid))
+    /// Reads `pids` and all their descendants. io_uring workers are threads of their process, so they are in it.
+    pub fn of(pids: &[u32]) -> Self {
+        let all: Vec<u32> = pids.iter().flat_map(|&pid| family(pid)).collect();
+        Self::of_all(&all)
     }
 
     /// Reads `pid` without its descendants.
@@ -63,7 +72,7 @@ impl CpuReading {
         let mut reading = Self::default();
         for &pid in pids {
             if let Some(stat) = stat(pid) {
-                reading.processes.insert(pid, (stat.user_ticks, stat.system_ticks));
+                reading.processes.insert(pid, stat.ticks);
             }
             for thread in entries(&format!("/proc/{pid}/task")) {
                 if let Some(times) = schedstat(&format!("/proc/{pid}/task/{thread}/schedstat")) {
@@ -82,18 +91,23 @@ impl CpuReading {
             ran += now.0.saturating_sub(before.0);
             waited += now.1.saturating_sub(before.1);
         }
-        let (mut user, mut system) = (0, 0);
+        let (mut user, mut system, mut ended) = (0, 0, 0);
         for (process, now) in &self.processes {
             let before = earlier.processes.get(process).copied().unwrap_or_default();
-            user += now.0.saturating_sub(before.0);
-            system += now.1.saturating_sub(before.1);
+            user += now.user.saturating_sub(before.user);
+            system += now.system.saturating_sub(before.system);
+            ended += now.ended.saturating_sub(before.ended);
         }
+        // What a process that ended had used before `earlier` is in its parent's count, but not in this time.
+        let gone = earlier.processes.iter().filter(|(process, _)| !self.processes.contains_key(process));
+        let ended = ended.saturating_sub(gone.map(|(_, before)| before.user + before.system).sum());
         let (user, system) = (ticks(user), ticks(system));
         // A thread that ended in between has left the list with its time; the process's own count still has it. The
         // two differ by rounding alone otherwise.
         let by_threads = Duration::from_nanos(ran);
         let by_process = (user + system).saturating_sub(2 * TICK);
-        CpuUsed { total: by_threads.max(by_process), user, system, waited: Duration::from_nanos(waited) }
+        let total = by_threads.max(by_process) + ticks(ended);
+        CpuUsed { total, user, system, waited: Duration::from_nanos(waited) }
     }
 }
 
@@ -152,14 +166,12 @@ impl CoreReading {
 
 /// CPU time of all children of this process that have ended and were waited for, to a tick of 10 ms.
 pub fn ended_children() -> Duration {
-    stat(std::process::id()).map_or(Duration::ZERO, |stat| ticks(stat.ended_children_ticks))
+    stat(std::process::id()).map_or(Duration::ZERO, |stat| ticks(stat.ticks.ended))
 }
 
 struct Stat {
     parent: u32,
-    ended_children_ticks: u64,
-    user_ticks: u64,
-    system_ticks: u64,
+    ticks: Ticks,
 }
 
 fn stat(pid: u32) -> Option<Stat> {
@@ -169,9 +181,7 @@ fn stat(pid: u32) -> Option<Stat> {
     let number = |index: usize| columns.get(index)?.parse::<u64>().ok();
     Some(Stat {
         parent: columns.get(1)?.parse().ok()?,
-        ended_children_ticks: number(13)? + number(14)?,
-        user_ticks: number(11)?,
-        system_ticks: number(12)?,
+        ticks: Ticks { user: number(11)?, system: number(12)?, ended: number(13)? + number(14)? },
     })
 }
 
@@ -197,27 +207,39 @@ mod tests {
 
     #[test]
     fn spinning_is_seen_as_cpu_time() {
-        let before = CpuReading::of(std::process::id());
+        let before = CpuReading::alone(std::process::id());
         let start = Instant::now();
         let mut turns = 0u64;
         while start.elapsed() < Duration::from_millis(60) {
             turns = std::hint::black_box(turns + 1);
         }
-        let used = CpuReading::of(std::process::id()).since(&before);
+        let used = CpuReading::alone(std::process::id()).since(&before);
         // Others may have had the core for most of the time; a tick or two must have been ours.
         assert!(used.total >= Duration::from_millis(5), "{used:?}");
     }
 
+    fn reading(threads: &[(u32, (u64, u64))], processes: &[(u32, Ticks)]) -> CpuReading {
+        CpuReading {
+            threads: threads.iter().copied().collect(),
+            processes: processes.iter().copied().collect(),
+        }
+    }
+
     #[test]
     fn a_thread_that_ended_is_still_counted() {
-        let reading = |thread, process| CpuReading {
-            threads: thread,
-            processes: HashMap::from([(1, (process, process))]),
-        };
-        let before = reading(HashMap::from([(1, (0, 0)), (2, (500_000_000, 0))]), 25);
-        let after = reading(HashMap::from([(1, (1_000_000, 7))]), 75);
+        let process = |ticks| (1, Ticks { user: ticks, system: ticks, ended: 0 });
+        let before = reading(&[(1, (0, 0)), (2, (500_000_000, 0))], &[process(25)]);
+        let after = reading(&[(1, (1_000_000, 7))], &[process(75)]);
         let used = after.since(&before);
         assert_eq!(used.total, Duration::from_millis(980));
         assert_eq!(used.waited, Duration::from_nanos(7));
+    }
+
+    #[test]
+    fn a_child_that_ended_is_still_counted() {
+        let child = Ticks { user: 30, system: 20, ended: 0 };
+        let before = reading(&[(1, (0, 0)), (2, (500_000_000, 0))], &[(1, Ticks::default()), (2, child)]);
+        let after = reading(&[(1, (0, 0))], &[(1, Ticks { user: 0, system: 0, ended: 60 })]);
+        assert_eq!(after.since(&before).total, Duration::from_millis(100));
     }
 }

@@ -4,9 +4,10 @@ use std::io;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::load::{Generator, Plan};
+use crate::Failure;
+use crate::load::{Generator, Latency, Pace, Plan, Tally, precise};
 use crate::proc::{self, CoreReading, CpuReading, CpuUsed};
 
 /// Part of a core's time at which it counts as fully used.
@@ -15,13 +16,13 @@ const FULL: f64 = 0.93;
 /// Who takes part in a turn, and where.
 pub struct Setting {
     pub server: u32,
-    pub stub: u32,
+    pub upstreams: Vec<u32>,
     pub server_core: usize,
     pub load_core: usize,
 }
 
 /// What one turn showed.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Round {
     pub seconds: f64,
     /// Requests answered as expected.
@@ -43,10 +44,15 @@ pub struct Round {
     pub foreign: f64,
     pub stolen: f64,
     pub memory_bytes: u64,
+    /// In open loop; a closed loop's says little.
+    pub latency: Option<Latency>,
+    /// What `latency` comes from.
+    #[serde(skip)]
+    pub tally: Option<Tally>,
 }
 
 /// Who could do no more: what the turn's throughput is a statement about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Saturated {
     Server,
@@ -79,17 +85,41 @@ impl Round {
     }
 }
 
-/// Offers `plan` with our own generator: `warmup`, then `duration` that counts.
-pub fn with_own(setting: &Setting, plan: Plan, warmup: Duration, duration: Duration) -> io::Result<Round> {
-    proc::on_core(setting.load_core, || {
-        let mut generator = Generator::new(plan)?;
-        generator.drive(Instant::now() + warmup)?;
-        generator.tally = crate::load::Tally::default();
+/// How long answers may come after the end of an open loop.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Offers `plan` with our own generator: `warmup`, then `duration` that counts. `event` is called after each quarter
+/// of it but the last, with 1, 2 and 3, while the load is on.
+pub fn with_own(
+    setting: &Setting,
+    plan: Plan,
+    warmup: Duration,
+    duration: Duration,
+    mut event: impl FnMut(u32) -> Result<(), Failure>,
+) -> Result<Round, Failure> {
+    let lost = |error: io::Error| Failure(format!("the generator failed: {error}"));
+    let load = || {
+        let open = matches!(plan.pace, Pace::Open { .. });
+        let mut generator = Generator::new(plan).map_err(lost)?;
+        generator.drive(Instant::now() + warmup).map_err(lost)?;
+        generator.tally = Tally::default();
         let meter = Meter::start(setting);
-        generator.drive(Instant::now() + duration)?;
-        let tally = &generator.tally;
-        Ok(meter.stop(setting, tally.successes(), tally.failed()))
-    })?
+        let start = Instant::now();
+        for quarter in 1..=3 {
+            generator.drive(start + duration * quarter / 4).map_err(lost)?;
+            event(quarter)?;
+        }
+        generator.drive(start + duration).map_err(lost)?;
+        let mut round = meter.stop(setting, generator.tally.successes(), generator.tally.failed());
+        generator.finish(PATIENCE).map_err(lost)?;
+        if open {
+            round.latency = Some(Latency::of(&generator.tally.latency));
+            round.failures = generator.tally.failed() + generator.tally.unanswered;
+            round.tally = Some(generator.tally);
+        }
+        Ok(round)
+    };
+    proc::on_core(setting.load_core, load).map_err(lost)?
 }
 
 /// Offers the same load with wrk: its first moments count too, which hardly shows in seconds.
@@ -148,8 +178,8 @@ struct Reading {
 impl Reading {
     fn take(setting: &Setting) -> Self {
         Self {
-            server: CpuReading::of(setting.server),
-            stub: CpuReading::of(setting.stub),
+            server: CpuReading::of(&[setting.server]),
+            stub: CpuReading::of(&setting.upstreams),
             own: CpuReading::alone(std::process::id()),
             others: proc::ended_children(),
             server_core: CoreReading::of(setting.server_core),
@@ -197,6 +227,8 @@ impl Meter {
             foreign: part(foreign, wall),
             stolen: part(server_core.stolen + load_core.stolen, wall),
             memory_bytes: proc::memory_bytes(setting.server),
+            latency: None,
+            tally: None,
         }
     }
 }
@@ -205,11 +237,6 @@ impl Meter {
 fn shared(used: &CpuUsed, part: Duration) -> Duration {
     let coarse = (used.user + used.system).as_secs_f64();
     if coarse == 0.0 { Duration::ZERO } else { used.total.mul_f64(part.as_secs_f64() / coarse) }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
-fn precise(count: u64) -> f64 {
-    count as f64
 }
 
 #[cfg(test)]

@@ -7,12 +7,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::Failure;
-use crate::compare::scenario::{Scenario, fill};
+use crate::compare::scenario::Scenario;
 use crate::proc;
 
 /// How long a server may take until it answers.
 const START_PATIENCE: Duration = Duration::from_secs(15);
+
+/// The file beside `haproxy.cfg` that maps hosts and paths to backends.
+const HAPROXY_MAP: &str = "haproxy.map";
 
 /// A program that can stand between the generator and the upstreams.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +50,7 @@ impl Kind {
             "nginx" => Ok(kind(installed("nginx")?, Arguments::File { name: "nginx.conf", before: &["-c"] })),
             "haproxy" => Ok(kind(
                 installed("haproxy")?,
-                Arguments::File { name: "haproxy.cfg", before: &["-db", "-f"] },
+                Arguments::File { name: "haproxy.cfg", before: &["-W", "-db", "-f"] },
             )),
             "forward_epoll" | "forward_monoio" => {
                 let program =
@@ -89,8 +94,6 @@ impl Kind {
         let mut command = Command::new(&self.program);
         match self.arguments {
             Arguments::File { name, before } => {
-                let source = scenario.folder.join(name);
-                let text = fs::read_to_string(&source).map_err(|error| Failure::io(&source, &error))?;
                 let mut values = vec![
                     ("front", front.to_string()),
                     ("admin", free_address()?.to_string()),
@@ -99,7 +102,10 @@ impl Kind {
                 let keys = ["upstream1", "upstream2", "upstream3", "upstream4"];
                 values.extend(keys.into_iter().zip(upstreams.iter().map(SocketAddr::to_string)));
                 let file = folder.join(name);
-                fs::write(&file, fill(&text, &values)).map_err(|error| Failure::io(&file, &error))?;
+                write(&file, &scenario.configuration(name, &values)?)?;
+                if self.name == "haproxy" && scenario.folder.join(HAPROXY_MAP).exists() {
+                    write(&folder.join(HAPROXY_MAP), &scenario.configuration(HAPROXY_MAP, &values)?)?;
+                }
                 command.args(before).arg(&file);
                 if self.name == "nginx" {
                     command.arg("-p").arg(&folder);
@@ -148,21 +154,29 @@ impl Server {
         self.child.id()
     }
 
+    /// Has it read its configuration again, in the way it is told to.
+    pub fn reload(&self) -> Result<(), Failure> {
+        let signal = if self.kind.name == "haproxy" { Signal::USR2 } else { Signal::HUP };
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
+        let sent = pid.map_or(Err(rustix::io::Errno::SRCH), |pid| kill_process(pid, signal));
+        sent.map_err(|error| Failure(format!("no reload: {error}")))
+    }
+
     fn wait_until_ready(&mut self, scenario: &Scenario) -> Result<(), Failure> {
         let start = Instant::now();
         let mut last = String::new();
         while start.elapsed() < START_PATIENCE {
             if let Ok(Some(status)) = self.child.try_wait() {
-                return Err(Failure(format!("{}: ended with {status}\n{}", self.kind.name, self.output())));
+                return Err(Failure(format!("ended with {status}\n{}", self.output())));
             }
-            match status_of(self.front, &scenario.load.path) {
+            match status_of(self.front, &scenario.places[0]) {
                 Ok(200) => return Ok(()),
                 Ok(status) => last = format!("it answers {status}"),
                 Err(error) => last = error.to_string(),
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        Err(Failure(format!("{}: not ready: {last}\n{}", self.kind.name, self.output())))
+        Err(Failure(format!("not ready: {last}\n{}", self.output())))
     }
 
     fn output(&self) -> String {
@@ -177,12 +191,16 @@ impl Drop for Server {
     }
 }
 
+fn write(file: &Path, text: &str) -> Result<(), Failure> {
+    fs::write(file, text).map_err(|error| Failure::io(file, &error))
+}
+
 /// Asks a process and its children to end, and makes it so after two seconds.
 pub fn end(child: &mut Child) {
     for pid in proc::family(child.id()) {
-        if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
+        if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
             // It may have ended already.
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            let _ = kill_process(pid, Signal::TERM);
         }
     }
     let start = Instant::now();
@@ -197,12 +215,11 @@ pub fn end(child: &mut Child) {
 }
 
 /// The status of one GET, over a connection of its own.
-fn status_of(address: SocketAddr, path: &str) -> std::io::Result<u16> {
+fn status_of(address: SocketAddr, (host, path): &(String, String)) -> std::io::Result<u16> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
     stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-    stream.write_all(
-        format!("GET {path} HTTP/1.1\r\nHost: bench.example\r\nConnection: close\r\n\r\n").as_bytes(),
-    )?;
+    stream
+        .write_all(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes())?;
     let mut start = [0; 12];
     stream.read_exact(&mut start)?;
     let digits = std::str::from_utf8(&start[9..]).unwrap_or_default();

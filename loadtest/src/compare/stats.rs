@@ -1,9 +1,9 @@
 //! Medians and spreads of a few rounds.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A middle and how far the rounds lie apart.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
     pub median: f64,
     pub low: f64,

@@ -1,18 +1,22 @@
 //! Results for a terminal.
 
+use super::results::{Outcome, Phase, Standing};
 use super::round::{Round, Saturated};
-use super::{Outcome, Standing};
+use super::stats::Spread;
 
 /// One turn in a line, while the rounds go on.
 pub fn line(number: usize, name: &str, round: &Round) -> String {
     let mut line = format!(
-        "round {number:>2}  {name:<15} {:>8.0} req/s {:>7.2} µs CPU/req  core {:>3.0} %  generator {:>5.2} µs  stub {:>5.2} µs",
+        "round {number:>2}  {name:<15} {:>8.0} req/s {:>8.2} µs CPU/req  core {:>3.0} %  generator {:>6.2} µs  stub {:>6.2} µs",
         round.per_second(),
         round.cpu_micros,
         round.server_used * 100.0,
         round.generator_micros,
         round.stub_micros,
     );
+    if let Some(latency) = &round.latency {
+        line += &format!("  p50 {}  p99 {}  p99.9 {} µs", latency.p50, latency.p99, latency.p999);
+    }
     if round.failures > 0 {
         line += &format!("  {} FAILED", round.failures);
     }
@@ -23,65 +27,95 @@ pub fn line(number: usize, name: &str, round: &Round) -> String {
     line
 }
 
-/// A scenario's table.
+/// A scenario's tables.
 pub fn print(outcome: &Outcome) {
-    let mut lines = vec![
-        String::new(),
-        format!("{}: {}", outcome.scenario, outcome.load.about),
-        format!("{} connections, closed loop, generator {:?}", outcome.connections, outcome.generator),
-    ];
+    crate::say!("\n{}: {}", outcome.scenario, outcome.load.about);
+    for phase in &outcome.phases {
+        let pace =
+            phase.rate.map_or_else(|| "closed loop".to_owned(), |rate| format!("open loop, {rate:.0} req/s"));
+        crate::say!("{pace}, {} connections, generator {:?}", outcome.connections, outcome.generator);
+        print_cost(phase);
+        if phase.rate.is_some() {
+            print_latency(phase);
+        }
+        phase.doubts.iter().for_each(|doubt| crate::say!("! {doubt}"));
+    }
+    for idle in &outcome.idle {
+        crate::say!(
+            "{:<15} {:>8.2} KiB for each of {} idle connections ({:.1} MiB before, {:.1} MiB after)",
+            idle.name,
+            idle.bytes_per_connection() / 1024.0,
+            idle.connections,
+            mebibytes(crate::load::precise(idle.bytes_before)),
+            mebibytes(crate::load::precise(idle.bytes_after)),
+        );
+    }
+    outcome.skipped.iter().for_each(|(name, why)| crate::say!("{name:<15} skipped: {why}"));
+}
+
+fn print_cost(phase: &Phase) {
     let mut head = format!(
-        "{:<15} {:>8} {:>8} {:>13} {:>6} {:>6} {:>5} {:>8}  {:<10}",
+        "{:<15} {:>9} {:>6} {:>17} {:>8} {:>8} {:>5} {:>8}  {:<10}",
         "", "CPU µs", "spread", "low-high", "user", "system", "core", "req/s", "saturated"
     );
-    let columns: Vec<&str> = outcome.servers.iter().map(|server| server.name.as_str()).collect();
-    for name in &columns {
-        head += &format!(" {:>20}", format!("× {name}"));
+    for server in &phase.servers {
+        head += &format!(" {:>19}", format!("× {}", server.name));
     }
-    lines.push(head + &format!(" {:>9}", "memory"));
-    for server in &outcome.servers {
-        lines.push(row(server, &columns));
-    }
-    for (name, why) in &outcome.skipped {
-        lines.push(format!("{name:<15} skipped: {why}"));
-    }
-    for doubt in &outcome.doubts {
-        lines.push(format!("! {doubt}"));
-    }
-    for line in lines {
-        crate::say!("{line}");
+    crate::say!("{head} {:>9}", "memory");
+    for server in &phase.servers {
+        let cpu = server.cpu_micros;
+        let mut row = format!(
+            "{:<15} {:>9.2} {:>4.0} % {:>17} {:>8.2} {:>8.2} {:>3.0} % {:>8.0}  {:<10}",
+            server.name,
+            cpu.median,
+            cpu.width() * 100.0,
+            format!("{:.2}-{:.2}", cpu.low, cpu.high),
+            server.middle(|round| round.user_micros),
+            server.middle(|round| round.system_micros),
+            server.middle(|round| round.server_used) * 100.0,
+            server.per_second.median,
+            saturated(server),
+        );
+        for other in &phase.servers {
+            let text = server.ratios.iter().find(|ratio| ratio.to == other.name).map_or_else(
+                || "1".to_owned(),
+                |ratio| format!("{:.2} ({:.2}-{:.2})", ratio.of.median, ratio.of.q1, ratio.of.q3),
+            );
+            row += &format!(" {text:>19}");
+        }
+        crate::say!("{row} {:>5.1} MiB", mebibytes(server.memory_bytes));
     }
 }
 
-fn row(server: &Standing, columns: &[&str]) -> String {
-    let cpu = server.cpu_micros;
-    let middle = |value: fn(&Round) -> f64| {
-        super::Spread::of(server.rounds.iter().map(value)).unwrap_or_default().median
-    };
-    let mut row = format!(
-        "{:<15} {:>8.2} {:>6.0} % {:>13} {:>6.2} {:>6.2} {:>3.0} % {:>8.0}  {:<10}",
-        server.name,
-        cpu.median,
-        cpu.width() * 100.0,
-        format!("{:.2}-{:.2}", cpu.low, cpu.high),
-        middle(|round| round.user_micros),
-        middle(|round| round.system_micros),
-        middle(|round| round.server_used) * 100.0,
-        server.per_second.median,
-        saturated(server),
+fn print_latency(phase: &Phase) {
+    crate::say!(
+        "{:<15} {:>22} {:>22} {:>26} {:>9}",
+        "latency, µs",
+        "p50 (rounds)",
+        "p99 (rounds)",
+        "p99.9 (rounds)",
+        "max"
     );
-    for name in columns {
-        let text = server.ratios.iter().find(|ratio| ratio.to == *name).map_or_else(
-            || "1".to_owned(),
-            |ratio| format!("{:.2} ({:.2}-{:.2})", ratio.of.median, ratio.of.q1, ratio.of.q3),
+    for server in &phase.servers {
+        let Some(latency) = &server.latency else { continue };
+        let text = |spread: Spread| format!("{:.0} ({:.0}-{:.0})", spread.median, spread.low, spread.high);
+        crate::say!(
+            "{:<15} {:>22} {:>22} {:>26} {:>9}",
+            server.name,
+            text(latency.p50),
+            text(latency.p99),
+            text(latency.p999),
+            latency.max
         );
-        row += &format!(" {text:>20}");
     }
-    row + &format!(" {:>5.1} MiB", server.memory_bytes / f64::from(1 << 20))
+}
+
+fn mebibytes(bytes: f64) -> f64 {
+    bytes / f64::from(1 << 20)
 }
 
 /// Who was saturated in most rounds.
-fn saturated(server: &Standing) -> &'static str {
+pub fn saturated(server: &Standing) -> &'static str {
     let count = |who: Saturated| server.rounds.iter().filter(|round| round.saturated == who).count();
     let all = [
         (Saturated::Server, "server"),

@@ -27,12 +27,11 @@ pub(super) struct Connection {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
-    /// No socket.
+    /// No socket, and nobody has tried to get one since.
     Closed,
     /// `busy`: a request waits for it.
-    Connecting {
-        busy: bool,
-    },
+    Connecting { busy: bool },
+    /// Ready for a request; without a socket it connects first.
     Idle,
     /// A request is under way.
     Busy,
@@ -93,6 +92,10 @@ impl Connection {
     /// Whether the attempt to connect has succeeded.
     pub(super) fn is_connected(&self) -> bool {
         self.socket.as_ref().is_some_and(|socket| matches!(sockopt::socket_error(socket), Ok(Ok(()))))
+    }
+
+    pub(super) const fn is_open(&self) -> bool {
+        self.socket.is_some()
     }
 
     /// Drops the socket; what was under way is forgotten.

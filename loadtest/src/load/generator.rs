@@ -20,6 +20,10 @@ const READ_BYTES: usize = 256 * 1024;
 /// How often connections are looked over for timeouts and for another attempt to connect.
 const ROUND: Duration = Duration::from_millis(50);
 
+/// Connections begun at once: more than that fill the queues of listeners, and their clients wait a second for the
+/// kernel's next try.
+const ATTEMPTS_MAX: usize = 400;
+
 /// Offers the load of a [`Plan`] while [`drive`](Generator::drive) is called.
 pub struct Generator {
     plan: Plan,
@@ -55,15 +59,7 @@ impl Generator {
             epoll,
             plan,
         };
-        match generator.plan.pace {
-            Pace::Closed => (0..generator.connections.len()).for_each(|index| generator.start_next(index)),
-            Pace::Open { .. } if generator.plan.new_connections => {
-                generator.idle.extend(0..generator.connections.len())
-            }
-            Pace::Open { .. } => {
-                (0..generator.connections.len()).for_each(|index| generator.connect(index, false))
-            }
-        }
+        generator.look_over(now);
         Ok(generator)
     }
 
@@ -118,6 +114,11 @@ impl Generator {
         Ok(())
     }
 
+    /// Connections that are open now, with or without a request.
+    pub fn open(&self) -> usize {
+        self.connections.iter().filter(|connection| connection.is_open()).count()
+    }
+
     fn busy(&self) -> usize {
         let busy = |connection: &&Connection| {
             matches!(connection.state, State::Busy | State::Connecting { busy: true })
@@ -158,8 +159,9 @@ impl Generator {
             State::Idle => {
                 // Nothing is expected: the server closes an idle connection, which is its right.
                 if flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR) {
-                    self.idle.retain(|&idle| idle != index);
-                    self.connect(index, false);
+                    // It stays in the queue, and connects when its turn comes.
+                    connection.close();
+                    connection.state = State::Idle;
                 }
             }
             State::Busy => {
@@ -200,7 +202,7 @@ impl Generator {
         match self.plan.pace {
             Pace::Closed => self.start_next(index),
             Pace::Open { .. } if keep => self.rest(index),
-            Pace::Open { .. } if self.plan.new_connections => self.idle.push_back(index),
+            Pace::Open { .. } if self.plan.new_connections => self.rest(index),
             Pace::Open { .. } => self.connect(index, false),
         }
     }
@@ -226,7 +228,7 @@ impl Generator {
         let connection = &mut self.connections[index];
         connection.request = request;
         connection.due = due;
-        if connection.state == State::Closed { self.connect(index, true) } else { self.send(index) }
+        if connection.is_open() { self.send(index) } else { self.connect(index, true) }
     }
 
     fn send(&mut self, index: usize) {
@@ -262,6 +264,7 @@ impl Generator {
 
     /// Ends requests that take too long, and connects again where an attempt failed.
     fn look_over(&mut self, now: Instant) {
+        let mut attempts = 0;
         for index in 0..self.connections.len() {
             let connection = &self.connections[index];
             match connection.state {
@@ -272,9 +275,14 @@ impl Generator {
                     self.connections[index].close();
                     self.go_on(index, false);
                 }
-                State::Closed if self.plan.pace == Pace::Closed => self.start_next(index),
-                State::Closed if !self.plan.new_connections => self.connect(index, false),
-                State::Closed if !self.idle.contains(&index) => self.idle.push_back(index),
+                State::Closed if attempts < ATTEMPTS_MAX => {
+                    attempts += 1;
+                    match self.plan.pace {
+                        Pace::Closed => self.start_next(index),
+                        Pace::Open { .. } if self.plan.new_connections => self.rest(index),
+                        Pace::Open { .. } => self.connect(index, false),
+                    }
+                }
                 State::Closed | State::Busy | State::Idle | State::Connecting { .. } => {}
             }
         }

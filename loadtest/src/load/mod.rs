@@ -2,9 +2,11 @@
 
 mod connection;
 mod generator;
+mod summary;
 mod tally;
 
 pub use generator::Generator;
+pub use summary::{CurvePoint, Latency, Summary, curve, precise};
 pub use tally::{Failed, Tally};
 
 use std::net::SocketAddr;
@@ -43,32 +45,36 @@ pub struct Requests {
     pub to_head: bool,
 }
 
+/// The parts that all requests have in common.
+#[derive(Debug, Clone, Default)]
+pub struct Form {
+    pub method: String,
+    /// `Host` is the target's own unless it is among these.
+    pub headers: Vec<(String, String)>,
+    /// Gets its `Content-Length` when it is not empty.
+    pub body: Vec<u8>,
+}
+
 impl Requests {
-    /// One request for each of `paths`. `Host` is `host` unless `headers` has one; a body gets its `Content-Length`.
-    pub fn new(
-        method: &str,
-        paths: &[String],
-        host: &str,
-        headers: &[(String, String)],
-        body: &[u8],
-    ) -> Self {
-        let text = |path: &String| {
-            let mut head = format!("{method} {path} HTTP/1.1\r\n");
-            if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+    /// One request for each of `places`, which are a host and a path.
+    pub fn new(form: &Form, places: &[(String, String)]) -> Self {
+        let text = |(host, path): &(String, String)| {
+            let mut head = format!("{} {path} HTTP/1.1\r\n", form.method);
+            if !form.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
                 head += &format!("Host: {host}\r\n");
             }
-            for (name, value) in headers {
+            for (name, value) in &form.headers {
                 head += &format!("{name}: {value}\r\n");
             }
-            if !body.is_empty() {
-                head += &format!("Content-Length: {}\r\n", body.len());
+            if !form.body.is_empty() {
+                head += &format!("Content-Length: {}\r\n", form.body.len());
             }
             head += "\r\n";
             let mut text = head.into_bytes();
-            text.extend_from_slice(body);
+            text.extend_from_slice(&form.body);
             text
         };
-        Self { texts: paths.iter().map(text).collect(), to_head: method == "HEAD" }
+        Self { texts: places.iter().map(text).collect(), to_head: form.method == "HEAD" }
     }
 }
 
