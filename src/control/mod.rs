@@ -32,7 +32,7 @@ use tokio::sync::{mpsc, oneshot, watch as tokio_watch};
 use crate::observe::{NamesCell, event, event::Origin, writer::Handle as LogHandle};
 
 pub use logs::settings as log_settings;
-pub use reload::{Build, Built, Cause, Refused};
+pub use reload::{Build, Built, Cause, Inputs, Refused};
 pub use resolve::{Follow, Followed, resolve, resolve_now};
 pub use retire::Retired;
 pub use shards::{Report, Shards};
