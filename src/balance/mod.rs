@@ -40,6 +40,7 @@ pub struct Facts {
 }
 
 impl Facts {
+    #[inline]
     fn weight(&self) -> u64 {
         u64::from(self.weight.max(1))
     }
@@ -67,15 +68,34 @@ pub fn pick(
     now_ms: u64,
     mut draw: impl FnMut(usize) -> usize,
 ) -> Option<usize> {
+    // Nearly always nothing is out and this is the first attempt: then only the facts decide.
+    if tried.is_empty() && !health.iter().any(|health| health.is_out(now_ms)) {
+        let picked = by_policy(policy, facts, state, |_, facts| !facts.down && !facts.backup, &mut draw);
+        if let Some(picked) = picked
+            && health[picked].may_try(&facts[picked], now_ms)
+        {
+            return Some(picked);
+        }
+    }
+    pick_among(policy, facts, health, state, tried, now_ms, draw)
+}
+
+#[cold]
+fn pick_among(
+    policy: Policy,
+    facts: &[Facts],
+    health: &[Arc<Health>],
+    state: &mut [State],
+    tried: &Tried,
+    now_ms: u64,
+    mut draw: impl FnMut(usize) -> usize,
+) -> Option<usize> {
     // When another shard is faster to try an endpoint whose time is over, that one is out again: at most one such
     // round per endpoint.
     for _ in 0..=facts.len() {
         let among = Among::of(facts, health, tried, now_ms)?;
-        let usable = |index: usize| among.has(index, &facts[index], &health[index], tried);
-        let picked = match policy {
-            Policy::RoundRobin => round_robin::pick(facts, state, usable),
-            Policy::Random => random::pick(facts, state, usable, &mut draw),
-        };
+        let usable = |index: usize, facts: &Facts| among.has(index, facts, &health[index], tried);
+        let picked = by_policy(policy, facts, state, usable, &mut draw);
         if let Some(picked) = picked
             && health[picked].may_try(&facts[picked], now_ms)
         {
@@ -83,6 +103,19 @@ pub fn pick(
         }
     }
     (0..facts.len()).find(|&index| !facts[index].down && !tried.contains(index))
+}
+
+fn by_policy(
+    policy: Policy,
+    facts: &[Facts],
+    state: &mut [State],
+    usable: impl Fn(usize, &Facts) -> bool,
+    draw: &mut impl FnMut(usize) -> usize,
+) -> Option<usize> {
+    match policy {
+        Policy::RoundRobin => round_robin::pick(facts, state, usable),
+        Policy::Random => random::pick(facts, state, usable, draw),
+    }
 }
 
 /// Who is picked from: one tier, without those out for longer than `back_ms`.
