@@ -16,7 +16,6 @@ use std::{
     path::PathBuf,
 };
 
-pub use self::log::VARIABLES as LOG_VARIABLES;
 use self::{defaults::Defaults, read::Fields, service::Services};
 use super::{
     Address, Config, Driver, Listen, Network, Shards, keys,
@@ -51,7 +50,7 @@ pub(super) fn config(tree: &Table, sources: &Sources, world: &World<'_>, problem
         services.warn_of_unused(problems);
     }
     let services = services.list;
-    let log = log::log(fields.get("log"), problems);
+    let log = log::read(fields.get("log"), problems);
     Config {
         listen,
         admin,
