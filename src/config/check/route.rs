@@ -480,12 +480,9 @@ error: `timeout` must be a duration such as "2s", not an integer
 
     #[test]
     fn the_same_requests_twice_are_an_error() {
-        check_wrong(
-            "'/x/{a}' = 's'\n'/x/{b}' = 's'",
-            &[
-                "'/x/{b}' -> two routes match the same requests [both match /x/b; `on` binds a route to a listener of its own]",
-            ],
-        );
+        let title = "two routes match the same requests";
+        let help = "both match /x; `on` binds a route to a listener of its own";
+        check_wrong("'/x' = ['s', 's']", &[&format!("'/x' -> {title} [{help}]")]);
     }
 
     #[test]
