@@ -84,12 +84,12 @@ pub(super) struct Options {
 /// proxy before us added.
 #[inline]
 pub(super) fn read_connection(
-    connections: Values<'_>,
+    connections: &Values<'_>,
     window: &[u8],
     fields: &mut [Field],
 ) -> Result<Options, BadHead> {
     let nothing = Options::default();
-    match connections {
+    match *connections {
         Values::None => Ok(nothing),
         // Nearly all there are.
         Values::One(value) if value.eq_ignore_ascii_case(b"keep-alive") => {

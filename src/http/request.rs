@@ -100,9 +100,9 @@ fn parse_up_to<const N: usize>(
     let target = target::parse(method, target_text, window)?;
     let mut gathered = Gathered::default();
     gather(window, parsed.headers, rules, fields, &mut gathered)?;
-    let host = check_host(base, version, target, gathered.hosts)?;
+    let host = check_host(base, version, target, &gathered.hosts)?;
     let body = framing::request_body(version, gathered.codings, gathered.lengths)?;
-    let said = read_connection(gathered.connections, window, fields)?;
+    let said = read_connection(&gathered.connections, window, fields)?;
 
     let http11 = version == Version::Http11;
     Ok(Some(RequestHead {
@@ -126,8 +126,8 @@ fn parse_up_to<const N: usize>(
 /// The host the request is for (RFC 9112 §3.2, §3.2.2). A bad or missing Host is an error even where an absolute-form
 /// target replaces it.
 #[inline]
-fn check_host(base: usize, version: Version, target: Target, hosts: Values<'_>) -> Result<Span, BadHead> {
-    let host = match hosts {
+fn check_host(base: usize, version: Version, target: Target, hosts: &Values<'_>) -> Result<Span, BadHead> {
+    let host = match *hosts {
         Values::None if version == Version::Http10 => Span::default(),
         Values::None => return Err(BadHead::MissingHost),
         Values::Several => return Err(BadHead::TwoHosts),

@@ -154,7 +154,7 @@ fn parse_up_to<const N: usize>(
     gather(window, parsed.headers, rules, fields, &mut gathered)?;
     let (body, trust) =
         framing::response_body(request_method, status, version, gathered.codings, gathered.lengths)?;
-    let said = read_connection(gathered.connections, window, fields)?;
+    let said = read_connection(&gathered.connections, window, fields)?;
 
     let http11 = version == Version::Http11;
     Ok(Some(ResponseHead {

@@ -6,7 +6,7 @@ use super::head::{BadHead, Method, Span, Target};
 ///
 /// Bytes past ASCII are refused (RFC 3986 has none), and so is a fragment, which a client must not send
 /// (RFC 9110 §7.1).
-#[inline]
+#[inline(always)]
 pub(super) fn parse(method: Method, text: Span, window: &[u8]) -> Result<Target, BadHead> {
     let bytes = text.of(window);
     if !bytes.is_ascii() || memchr::memchr(b'#', bytes).is_some() {
