@@ -16,8 +16,8 @@ use super::{
 /// Finds routes. Built with a snapshot, never changed.
 ///
 /// Hosts are found by one hash. Each host has a chain of trees: its own, those of the wildcards around it, that of
-/// the routes without a host. What is more specific stands in an earlier tree, with the one exception of
-/// [`Leaf::yields`].
+/// the routes without a host. What is more specific stands in an earlier tree; the one exception is a prefix that owns
+/// its path without the slash.
 #[derive(Debug, Default)]
 pub struct Index {
     trees: Trees,
