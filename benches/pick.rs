@@ -29,7 +29,7 @@ fn run(bencher: Bencher<'_, '_>, policy: Policy, count: usize, weight: u32, out:
             seed ^= seed << 13;
             seed ^= seed >> 7;
             seed ^= seed << 17;
-            ((u128::from(seed) * below as u128) >> 64) as usize
+            usize::try_from((u128::from(seed) * below as u128) >> 64).expect("it is below the bound")
         };
         let health = black_box(&health);
         pick(policy, black_box(&facts), health, &mut state, black_box(&tried), black_box(1000), draw)

@@ -7,16 +7,17 @@ use std::{
 
 use super::{
     captures::Captures,
+    draft::Draft,
     host::{self, Hosts},
     pattern::{End, Host, Pattern},
-    tree::{Draft, Leaf, NodeId, Search, Trees},
+    tree::{Leaf, NodeId, Search, Trees},
 };
 
 /// Finds routes. Built with a snapshot, never changed.
 ///
 /// Hosts are found by one hash. Each host has a chain of trees: its own, those of the wildcards around it, that of
-/// the routes without a host. What is more specific stands in an earlier tree, with the one exception of
-/// [`Leaf::yields`].
+/// the routes without a host. What is more specific stands in an earlier tree; the one exception is a prefix that owns
+/// its path without the slash.
 #[derive(Debug, Default)]
 pub struct Index {
     trees: Trees,
@@ -279,7 +280,7 @@ mod tests {
     use super::{Found, Index};
     use crate::route::{
         Captures, Pattern, conflicts,
-        oracle::{self, Route, universe},
+        oracle::{self, Request, Route, universe},
         pattern,
         relation::{Order, order},
     };
@@ -470,15 +471,31 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn any_bytes_are_answered(
+            host in prop::collection::vec(any::<u8>(), 0..300),
+            method in prop::collection::vec(any::<u8>(), 0..4),
+            path in "[/a-c\\x00-\\xff]{0,40}",
+        ) {
+            let index = index(&["/", "/a/{x}/{y...}", "*.test/b/{x}", "x.test/a/{$}", "[::1]/c"]);
+            let path = path.as_bytes();
+            let found = index.find(7, &host, &method, path, &mut Captures::default());
+            prop_assert_eq!(found == Found::None, !path.starts_with(b"/"));
+        }
+
+    }
+
+    proptest! {
         #![proptest_config(ProptestConfig::with_cases(96))]
         #[test]
-        fn it_finds_the_one_route_inside_all_others(routes in oracle::routes(10)) {
+        fn it_finds_the_one_route_inside_all_others(routes in oracle::routes(10), odd in "/[/ab]{0,8}") {
             let routes = settled(routes);
             let bound: Vec<(Pattern, _)> =
                 routes.iter().map(|route| (route.pattern.clone(), route.listener)).collect();
             let index = Index::build(&bound);
             let mut captures = Captures::default();
-            for request in universe() {
+            let odd = Request { listener: 0, host: "x.test", method: "GET", path: odd };
+            for request in universe().into_iter().chain([odd]) {
                 let (listener, host, path) = (request.listener, request.host.as_bytes(), request.path.as_bytes());
                 let method = request.method.as_bytes();
                 let found = index.find(listener, host, method, path, &mut captures);

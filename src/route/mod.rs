@@ -18,10 +18,12 @@
 
 mod captures;
 mod conflict;
+mod draft;
 mod host;
 mod index;
 #[cfg(test)]
 mod oracle;
+mod overlap;
 mod parse;
 mod pattern;
 mod relation;

@@ -1,20 +1,10 @@
 //! The patterns of all hosts as trees of segments, and the search in one tree.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    ops::Range,
-};
+use std::{collections::HashMap, ops::Range};
 
 use foldhash::fast::FixedState;
 
-use super::{
-    captures::Captures,
-    pattern::{self, End, Pattern},
-    segment::Segment,
-};
-
-/// More literals than this below one node are found by hash.
-const FEW: usize = 8;
+use super::{captures::Captures, segment::Segment};
 
 /// A place in [`Trees::nodes`].
 pub(super) type NodeId = u32;
@@ -22,74 +12,74 @@ pub(super) type NodeId = u32;
 /// Nodes, edges and leaves of all trees, each kind side by side: 10,000 routes fit into a second-level cache.
 #[derive(Debug, Default)]
 pub(super) struct Trees {
-    nodes: Vec<Node>,
-    edges: Vec<Edge>,
+    pub(super) nodes: Vec<Node>,
+    pub(super) edges: Vec<Edge>,
     /// What literals have beyond their first eight bytes.
-    tails: Vec<u8>,
-    crowds: Vec<HashMap<Box<[u8]>, NodeId, FixedState>>,
-    leaves: Vec<Leaf>,
+    pub(super) tails: Vec<u8>,
+    pub(super) crowds: Vec<HashMap<Box<[u8]>, NodeId, FixedState>>,
+    pub(super) leaves: Vec<Leaf>,
     /// Methods other than GET.
-    methods: Vec<Box<str>>,
+    pub(super) methods: Vec<Box<str>>,
 }
 
 /// Where a path is after some of its segments.
 #[derive(Debug)]
-struct Node {
-    literals: Literals,
-    variable: Option<NodeId>,
+pub(super) struct Node {
+    pub(super) literals: Literals,
+    pub(super) variable: Option<NodeId>,
     /// Where the leaves begin: first those of patterns that end here without a slash, followed by those that own
     /// the path for want of one.
-    bare: u32,
+    pub(super) bare: u32,
     /// Then those of patterns that end with a slash and nothing behind it.
-    slash: u32,
+    pub(super) slash: u32,
     /// Then those of patterns that take whatever follows the slash.
-    rest: u32,
-    end: u32,
+    pub(super) rest: u32,
+    pub(super) end: u32,
 }
 
 impl Node {
-    fn bare(&self) -> Range<usize> {
+    pub(super) fn bare(&self) -> Range<usize> {
         self.bare as usize..self.slash as usize
     }
 
-    fn slash(&self) -> Range<usize> {
+    pub(super) fn slash(&self) -> Range<usize> {
         self.slash as usize..self.rest as usize
     }
 
-    fn rest(&self) -> Range<usize> {
+    pub(super) fn rest(&self) -> Range<usize> {
         self.rest as usize..self.end as usize
     }
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Literals {
+pub(super) enum Literals {
     Few { start: u32, count: u8 },
     Crowd(u32),
 }
 
 #[derive(Debug)]
-struct Edge {
+pub(super) struct Edge {
     /// The first eight bytes of the literal, padded with zeros.
-    head: u64,
-    len: u32,
+    pub(super) head: u64,
+    pub(super) len: u32,
     /// Where the ninth byte is in [`Trees::tails`].
-    tail: u32,
-    to: NodeId,
+    pub(super) tail: u32,
+    pub(super) to: NodeId,
 }
 
 /// A route at the end of its pattern.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Leaf {
     pub(super) route: u32,
     pub(super) rank: u32,
-    listener: Option<u32>,
-    methods: Methods,
+    pub(super) listener: Option<u32>,
+    pub(super) methods: Methods,
     pub(super) needs_slash: bool,
     /// Another host's tree may own a path that this one matches with a variable.
     pub(super) yields: bool,
     /// Variables that are one segment.
-    variables: u8,
-    named_rest: bool,
+    pub(super) variables: u8,
+    pub(super) named_rest: bool,
 }
 
 impl Leaf {
@@ -100,7 +90,7 @@ impl Leaf {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Methods {
+pub(super) enum Methods {
     All,
     GetAndHead,
     /// A place in [`Trees::methods`].
@@ -182,7 +172,7 @@ impl Trees {
     }
 
     #[inline]
-    fn child(&self, node: &Node, segment: &Segment<'_>) -> Option<NodeId> {
+    pub(super) fn child(&self, node: &Node, segment: &Segment<'_>) -> Option<NodeId> {
         match node.literals {
             Literals::Few { start, count } => {
                 let start = start as usize;
@@ -274,175 +264,6 @@ impl Trees {
             matches.extend(self.leaves[leaves].iter().filter(|leaf| leaf.is_on(listener)));
         }
     }
-
-    /// Calls `each` with every leaf whose pattern shares a path with `pattern`, until it returns false.
-    ///
-    /// A route with a prefix comes twice where the path without its slash is shared, too.
-    pub(super) fn each_overlap(&self, root: NodeId, pattern: &Pattern, each: &mut impl FnMut(&Leaf) -> bool) {
-        let mut open = vec![(root, 0)];
-        while let Some((node, depth)) = open.pop() {
-            let node = &self.nodes[node as usize];
-            let (leaves, all_below) = match (pattern.segments.get(depth), &pattern.end) {
-                (Some(pattern::Segment::Literal(literal)), _) => {
-                    let segment = Segment::of(literal.as_bytes());
-                    open.extend(self.child(node, &segment).map(|child| (child, depth + 1)));
-                    open.extend(node.variable.map(|child| (child, depth + 1)));
-                    (node.rest(), false)
-                }
-                (Some(pattern::Segment::Variable(_)), _) => (node.rest(), true),
-                // What owns the path without the slash stands among `bare`.
-                (None, End::Bare) => (node.bare(), false),
-                (None, End::Slash) => (node.slash().start..node.rest().end, false),
-                (None, End::Rest(_)) => (node.bare().start..node.rest().end, true),
-            };
-            if all_below {
-                open.extend(node.variable.map(|child| (child, depth + 1)));
-                match node.literals {
-                    Literals::Few { start, count } => {
-                        let start = start as usize;
-                        let edges = &self.edges[start..start + usize::from(count)];
-                        open.extend(edges.iter().map(|edge| (edge.to, depth + 1)));
-                    }
-                    Literals::Crowd(crowd) => {
-                        open.extend(self.crowds[crowd as usize].values().map(|&child| (child, depth + 1)));
-                    }
-                }
-            }
-            if !self.leaves[leaves].iter().all(&mut *each) {
-                return;
-            }
-        }
-    }
-
-    /// The leaves of patterns with exactly this path.
-    pub(super) fn at(&self, root: NodeId, segments: &[&pattern::Segment], end: &End) -> &[Leaf] {
-        let mut node = &self.nodes[root as usize];
-        for segment in segments {
-            let child = match segment {
-                pattern::Segment::Literal(literal) => self.child(node, &Segment::of(literal.as_bytes())),
-                pattern::Segment::Variable(_) => node.variable,
-            };
-            let Some(child) = child else {
-                return &[];
-            };
-            node = &self.nodes[child as usize];
-        }
-        &self.leaves[match end {
-            End::Bare => node.bare(),
-            End::Slash => node.slash(),
-            End::Rest(_) => node.rest(),
-        }]
-    }
-
-    /// Adds a tree and returns its root.
-    pub(super) fn add(&mut self, draft: Draft) -> NodeId {
-        let children: Vec<(Box<[u8]>, NodeId)> =
-            draft.literals.into_iter().map(|(literal, child)| (literal, self.add(child))).collect();
-        let variable = draft.variable.map(|child| self.add(*child));
-
-        let literals = if children.len() > FEW {
-            self.crowds.push(children.into_iter().collect());
-            Literals::Crowd(index(self.crowds.len() - 1))
-        } else {
-            let start = index(self.edges.len());
-            let count = u8::try_from(children.len()).expect("they are few");
-            for (literal, to) in children {
-                let segment = Segment::of(&literal);
-                let (len, tail) = (index(literal.len()), index(self.tails.len()));
-                self.edges.push(Edge { head: segment.head, len, tail, to });
-                self.tails.extend(literal.iter().skip(8));
-            }
-            Literals::Few { start, count }
-        };
-        let node = Node {
-            literals,
-            variable,
-            bare: self.add_leaves(draft.bare),
-            slash: self.add_leaves(draft.slash),
-            rest: self.add_leaves(draft.rest),
-            end: index(self.leaves.len()),
-        };
-        self.nodes.push(node);
-        index(self.nodes.len() - 1)
-    }
-
-    /// Adds leaves, what is chosen first in front, and returns where they begin.
-    fn add_leaves(&mut self, mut leaves: Vec<Leaf>) -> u32 {
-        leaves.sort_by_key(|leaf| leaf.rank);
-        let start = index(self.leaves.len());
-        self.leaves.append(&mut leaves);
-        start
-    }
-
-    /// The leaf of a route; `rank` counts from the one that is chosen first.
-    pub(super) fn leaf(
-        &mut self,
-        pattern: &Pattern,
-        listener: Option<usize>,
-        route: usize,
-        rank: usize,
-    ) -> Leaf {
-        let variables = pattern.segment_variables();
-        Leaf {
-            route: index(route),
-            rank: index(rank),
-            listener: listener.map(index),
-            methods: match pattern.method() {
-                None => Methods::All,
-                Some("GET") => Methods::GetAndHead,
-                Some(name) => Methods::Only(self.method(name)),
-            },
-            needs_slash: false,
-            yields: pattern.end == End::Bare && variables > 0,
-            variables: u8::try_from(variables).expect("a pattern has few variables"),
-            named_rest: matches!(pattern.end, End::Rest(Some(_))),
-        }
-    }
-
-    fn method(&mut self, name: &str) -> u32 {
-        let known = self.methods.iter().position(|method| **method == *name);
-        index(known.unwrap_or_else(|| {
-            self.methods.push(Box::from(name));
-            self.methods.len() - 1
-        }))
-    }
-}
-
-/// A tree while patterns are put into it.
-#[derive(Default)]
-pub(super) struct Draft {
-    literals: BTreeMap<Box<[u8]>, Self>,
-    variable: Option<Box<Self>>,
-    bare: Vec<Leaf>,
-    slash: Vec<Leaf>,
-    rest: Vec<Leaf>,
-}
-
-impl Draft {
-    pub(super) fn insert(&mut self, pattern: &Pattern, leaf: Leaf) {
-        let mut node = self;
-        for segment in &pattern.segments {
-            node = match segment {
-                pattern::Segment::Literal(literal) => {
-                    node.literals.entry(Box::from(literal.as_bytes())).or_default()
-                }
-                pattern::Segment::Variable(_) => node.variable.get_or_insert_default(),
-            };
-        }
-        match pattern.end {
-            End::Bare => node.bare.push(leaf),
-            End::Slash => node.slash.push(leaf),
-            End::Rest(_) => {
-                node.bare.push(Leaf { needs_slash: true, ..leaf.clone() });
-                node.rest.push(leaf);
-            }
-        }
-    }
-}
-
-/// Counts of routes, nodes and listeners are far below 2³².
-pub(super) fn index(count: usize) -> u32 {
-    u32::try_from(count).expect("there are fewer than 2³² of anything in a configuration")
 }
 
 fn place(start: usize, end: usize) -> Range<u32> {
