@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::stub::Delay;
+
 /// Load tests that say how they were made: open loop, no coordinated omission, CPU time per request, peers beside us.
 #[derive(Debug, Parser)]
 #[command(name = "loadtest", version)]
@@ -16,10 +18,76 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Upstreams that cost little
+    /// Load on one server, and how it was answered
+    Run(Run),
+    /// Upstreams that cost little and misbehave on demand
     Stub(Stub),
     /// The gateway and its peers, one after the other, round by round
     Compare(Compare),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Run {
+    /// What to ask for; several are asked for in turn. All on one server
+    #[arg(required_unless_present = "urls")]
+    pub url: Vec<String>,
+    /// File with one URL in each line, asked for in turn
+    #[arg(long)]
+    pub urls: Option<PathBuf>,
+    /// File with one token in each line: each request carries the next as `Authorization: Bearer`
+    #[arg(long)]
+    pub tokens: Option<PathBuf>,
+    /// Connections, all used at once in closed loop
+    #[arg(long, short, default_value_t = 64)]
+    pub connections: usize,
+    /// Requests a second: open loop, latency counted from when each was due. Without it: closed loop
+    #[arg(long, short)]
+    pub rate: Option<f64>,
+    /// How long
+    #[arg(long, short, default_value = "10s", value_parser = duration)]
+    pub duration: Duration,
+    /// How many requests, if that is reached sooner
+    #[arg(long, short = 'n')]
+    pub requests: Option<u64>,
+    /// Load before what is counted
+    #[arg(long, default_value = "1s", value_parser = duration)]
+    pub warmup: Duration,
+    #[arg(long, default_value = "GET")]
+    pub method: String,
+    /// `Name: value`; may be given several times
+    #[arg(long, short = 'H')]
+    pub header: Vec<String>,
+    #[arg(long, conflicts_with = "body_file")]
+    pub body: Option<String>,
+    #[arg(long)]
+    pub body_file: Option<PathBuf>,
+    /// The only status that is a success; default: any 2xx or 3xx
+    #[arg(long)]
+    pub expect: Option<u16>,
+    /// The exact body that is a success
+    #[arg(long)]
+    pub expect_body: Option<String>,
+    /// The size of a body that is a success
+    #[arg(long, value_parser = size)]
+    pub expect_size: Option<usize>,
+    /// A connection for every request
+    #[arg(long)]
+    pub new_connections: bool,
+    /// From when a request is due to the end of its response
+    #[arg(long, default_value = "10s", value_parser = duration)]
+    pub timeout: Duration,
+    /// Run on this core alone
+    #[arg(long)]
+    pub core: Option<usize>,
+    /// Process of the server, on this machine: its CPU time for each request is shown
+    #[arg(long)]
+    pub server_pid: Option<u32>,
+    /// Process of the upstreams, on this machine
+    #[arg(long)]
+    pub stub_pid: Option<u32>,
+    /// Write the result to this file, as JSON
+    #[arg(long)]
+    pub json: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -30,8 +98,43 @@ pub struct Stub {
     /// Bytes of every body: 1024, 100k, 10m
     #[arg(long, default_value = "1024", value_parser = size)]
     pub size: usize,
+    /// A file as every body
+    #[arg(long)]
+    pub body_file: Option<PathBuf>,
+    /// A JSON object of so many members as every body
+    #[arg(long)]
+    pub json_members: Option<usize>,
+    /// How deep its objects lie in each other
+    #[arg(long, default_value_t = 1)]
+    pub json_depth: usize,
+    /// The request itself as the body
+    #[arg(long)]
+    pub echo: bool,
     #[arg(long, default_value_t = 200)]
     pub status: u16,
+    /// Send bodies in chunks of this size
+    #[arg(long, value_parser = size)]
+    pub chunk: Option<usize>,
+    /// Time before each answer: 20ms, 10ms..30ms (uniform), exp:20ms (exponential)
+    #[arg(long, default_value = "0", value_parser = Delay::read)]
+    pub delay: Delay,
+    /// Part of the requests answered with 503, such as 0.01
+    #[arg(long, default_value_t = 0.0)]
+    pub failures: f64,
+    /// Part of the requests whose connection is reset
+    #[arg(long, default_value_t = 0.0)]
+    pub resets: f64,
+    /// Send answers in pieces of this size
+    #[arg(long, value_parser = size)]
+    pub drip_bytes: Option<usize>,
+    /// Time between two pieces
+    #[arg(long, default_value = "100ms", value_parser = duration)]
+    pub drip_every: Duration,
+    /// Do nothing at all for a while, once, so long after the start
+    #[arg(long, value_parser = duration)]
+    pub stall_after: Option<Duration>,
+    #[arg(long, default_value = "1s", value_parser = duration)]
+    pub stall_for: Duration,
 }
 
 #[derive(Debug, clap::Args)]

@@ -4,8 +4,10 @@
 
 pub mod cli;
 pub mod compare;
+pub mod live;
 pub mod load;
 pub mod proc;
+pub mod run;
 pub mod stub;
 pub mod wire;
 

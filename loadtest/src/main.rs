@@ -5,10 +5,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use loadtest::cli::{Cli, Command};
-use loadtest::{Failure, compare, stub};
+use loadtest::{Failure, compare, run, stub};
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Run(arguments) => run::run(&arguments),
         Command::Stub(arguments) => stub::run(&arguments),
         Command::Compare(arguments) => compare::run(&arguments),
     };

@@ -34,16 +34,20 @@ pub enum Body {
 
 impl Body {
     /// Takes what belongs to the body from the start of `bytes`; returns how many bytes that is. What follows belongs
-    /// to the next message.
-    pub fn take(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
+    /// to the next message. `content` sees the content in pieces, without the framing.
+    pub fn take(&mut self, bytes: &[u8], mut content: impl FnMut(&[u8])) -> Result<usize, Malformed> {
         match self {
             Self::Bytes(left) => {
                 let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
                 *left -= taken as u64;
+                content(&bytes[..taken]);
                 Ok(taken)
             }
-            Self::Chunks(chunks) => chunks.take(bytes),
-            Self::UntilClose => Ok(bytes.len()),
+            Self::Chunks(chunks) => chunks.take(bytes, content),
+            Self::UntilClose => {
+                content(bytes);
+                Ok(bytes.len())
+            }
         }
     }
 
@@ -63,8 +67,6 @@ pub struct Chunks {
     step: Step,
     /// Bytes left of this chunk's data, or its size as far as it was read.
     left: u64,
-    /// Bytes of content, without the framing.
-    pub content: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,12 +87,12 @@ enum Step {
 
 impl Default for Chunks {
     fn default() -> Self {
-        Self { step: Step::Start, left: 0, content: 0 }
+        Self { step: Step::Start, left: 0 }
     }
 }
 
 impl Chunks {
-    fn take(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
+    fn take(&mut self, bytes: &[u8], mut content: impl FnMut(&[u8])) -> Result<usize, Malformed> {
         let mut at = 0;
         while at < bytes.len() && self.step != Step::Done {
             let byte = bytes[at];
@@ -110,7 +112,7 @@ impl Chunks {
                 (Step::Data, _) => {
                     let taken = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len() - at);
                     self.left -= taken as u64;
-                    self.content += taken as u64;
+                    content(&bytes[at..at + taken]);
                     at += taken;
                     if self.left == 0 {
                         self.step = Step::DataCr;
@@ -245,12 +247,15 @@ mod tests {
             assert!(shown < message.len(), "the head never ended");
         };
         let mut body = head.body;
-        let announced = if let Body::Bytes(length) = &body { *length } else { 0 };
+        let mut length = 0;
         for part in message[head.bytes..].chunks(piece) {
-            assert_eq!(body.take(part)?, part.len(), "nothing follows the body");
+            assert_eq!(
+                body.take(part, |content| length += content.len() as u64)?,
+                part.len(),
+                "nothing follows the body"
+            );
         }
         assert!(body.is_done());
-        let length = if let Body::Chunks(chunks) = &body { chunks.content } else { announced };
         Ok((head.status, length))
     }
 

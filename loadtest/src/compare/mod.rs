@@ -54,7 +54,11 @@ impl Bench<'_> {
             requests: Requests::new(&form, &self.scenario.places),
             connections: self.connections,
             pace,
-            expect: Expect { status: Some(200), body_bytes: Some(self.scenario.response_bytes as u64) },
+            expect: Expect {
+                status: Some(200),
+                body_bytes: Some(self.scenario.response_bytes as u64),
+                body: None,
+            },
             timeout: Duration::from_secs(10),
             new_connections: false,
         }

@@ -41,6 +41,8 @@ struct Response {
     status: u16,
     body: Body,
     body_bytes: u64,
+    /// The content so far is the beginning of the expected one.
+    same: bool,
     close: bool,
 }
 
@@ -149,7 +151,7 @@ impl Connection {
                 Err(_) => return done(Err(Failed::Closed), false),
             };
             *bytes += count as u64;
-            match self.follow(&buffer[..count], to_head) {
+            match self.follow(&buffer[..count], to_head, expect) {
                 Err(failed) => return done(Err(failed), false),
                 Ok(true) => return self.complete(request_bytes, expect),
                 // Less than the buffer holds: the socket is empty, the next byte raises another event (epoll(7)).
@@ -160,9 +162,9 @@ impl Connection {
     }
 
     /// Takes `bytes` as the next part of the response; whether it is complete.
-    fn follow(&mut self, bytes: &[u8], to_head: bool) -> Result<bool, Failed> {
+    fn follow(&mut self, bytes: &[u8], to_head: bool, expect: &Expect) -> Result<bool, Failed> {
         if let Some(response) = &mut self.response {
-            return response.take(bytes);
+            return response.take(bytes, expect);
         }
         let mut joined = std::mem::take(&mut self.head);
         let bytes = if joined.is_empty() {
@@ -178,24 +180,25 @@ impl Connection {
         let rest = &bytes[head.bytes..];
         if (100..200).contains(&head.status) {
             // An informational response comes before the real one (RFC 9110 §15.2).
-            return if rest.is_empty() { Ok(false) } else { self.follow(rest, to_head) };
+            return if rest.is_empty() { Ok(false) } else { self.follow(rest, to_head, expect) };
         }
-        let response = Response { status: head.status, body: head.body, body_bytes: 0, close: head.close };
-        self.response.insert(response).take(rest)
+        let response =
+            Response { status: head.status, body: head.body, body_bytes: 0, same: true, close: head.close };
+        self.response.insert(response).take(rest, expect)
     }
 
     fn complete(&mut self, request_bytes: usize, expect: &Expect) -> Progress {
         let Some(response) = self.response.take() else { return Progress::Pending };
         // A response before the whole request was sent leaves the rest of the request in doubt.
         let keep = !response.close && self.sent == request_bytes;
-        done(expect.check(response.status, response.body_bytes), keep)
+        done(expect.check(response.status, response.body_bytes, response.same), keep)
     }
 
     /// The server closed its side.
     fn ended(&mut self, expect: &Expect) -> Progress {
         match self.response.take() {
-            Some(Response { body: Body::UntilClose, status, body_bytes, .. }) => {
-                done(expect.check(status, body_bytes), false)
+            Some(Response { body: Body::UntilClose, status, body_bytes, same, .. }) => {
+                done(expect.check(status, body_bytes, same), false)
             }
             _ => done(Err(Failed::Closed), false),
         }
@@ -203,16 +206,20 @@ impl Connection {
 }
 
 impl Response {
-    fn take(&mut self, bytes: &[u8]) -> Result<bool, Failed> {
-        let taken = self.body.take(bytes).map_err(|_| Failed::Malformed)?;
+    fn take(&mut self, bytes: &[u8], expect: &Expect) -> Result<bool, Failed> {
+        let (mut body_bytes, mut same) = (self.body_bytes, self.same);
+        let taken = self.body.take(bytes, |content| {
+            if let Some(expected) = &expect.body {
+                let at = usize::try_from(body_bytes).unwrap_or(usize::MAX);
+                same &= expected.get(at..).is_some_and(|rest| rest.starts_with(content));
+            }
+            body_bytes += content.len() as u64;
+        });
+        (self.body_bytes, self.same) = (body_bytes, same);
         // Nothing was asked for that could follow.
-        if taken != bytes.len() {
+        if taken.map_err(|_| Failed::Malformed)? != bytes.len() {
             return Err(Failed::Malformed);
         }
-        self.body_bytes = match &self.body {
-            Body::Chunks(chunks) => chunks.content,
-            Body::Bytes(_) | Body::UntilClose => self.body_bytes + taken as u64,
-        };
         Ok(self.body.is_done())
     }
 }

@@ -31,8 +31,9 @@ pub struct Generator {
     connections: Vec<Connection>,
     /// Open loop: connections without a request, the one that waits longest first.
     idle: VecDeque<usize>,
-    /// Number of the next request.
+    /// Number of the next request, and of the first that is not to be sent.
     next: u64,
+    end: u64,
     /// Open loop: request number n is due n / rate after this.
     started: Instant,
     buffer: Vec<u8>,
@@ -42,25 +43,24 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// Opens the plan's connections; they are made while the load runs. Fails when the kernel refuses an epoll.
+    /// Connections are made while the load runs. Fails when the kernel refuses an epoll.
     pub fn new(plan: Plan) -> io::Result<Self> {
         // Timers of ordinary threads are up to 50 µs late; an open loop at 20,000 requests a second sends every 50 µs.
         rustix::thread::set_current_timer_slack(NonZeroU64::new(1))?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let now = Instant::now();
-        let mut generator = Self {
+        Ok(Self {
             connections: (0..plan.connections).map(|_| Connection::new(now)).collect(),
             idle: VecDeque::with_capacity(plan.connections),
             next: 0,
+            end: u64::MAX,
             started: now,
             buffer: vec![0; READ_BYTES],
-            next_round: now + ROUND,
+            next_round: now,
             tally: Tally::default(),
             epoll,
             plan,
-        };
-        generator.look_over(now);
-        Ok(generator)
+        })
     }
 
     /// Offers load until `until`.
@@ -68,7 +68,7 @@ impl Generator {
         loop {
             let mut now = Instant::now();
             self.send_due(now);
-            if now >= until {
+            if now >= until || self.is_done() {
                 return Ok(());
             }
             if now >= self.next_round {
@@ -77,7 +77,7 @@ impl Generator {
                 self.next_round = now + ROUND;
             }
             let mut wake = until.min(self.next_round);
-            if !self.idle.is_empty() {
+            if !self.idle.is_empty() && self.next < self.end {
                 wake = wake.min(self.due(self.next));
             }
             self.turn(wake.saturating_duration_since(now))?;
@@ -96,6 +96,10 @@ impl Generator {
             if now >= end + patience {
                 break;
             }
+            if now >= self.next_round {
+                self.look_over(now);
+                self.next_round = now + ROUND;
+            }
             if self.next < owed {
                 self.send_due(end);
             }
@@ -110,8 +114,18 @@ impl Generator {
         for number in self.next..owed {
             self.tally.unanswered(now.saturating_duration_since(self.due(number)));
         }
-        self.next = owed;
+        self.next = self.next.max(owed);
         Ok(())
+    }
+
+    /// From now on sends only so many requests more.
+    pub fn limit(&mut self, more: u64) {
+        self.end = self.next.saturating_add(more);
+    }
+
+    /// Whether every request up to the limit has had its end.
+    pub fn is_done(&self) -> bool {
+        self.next >= self.end && self.busy() == 0
     }
 
     /// Connections that are open now, with or without a request.
@@ -209,7 +223,7 @@ impl Generator {
 
     /// Open loop: sends everything that is due, as far as connections are free.
     fn send_due(&mut self, now: Instant) {
-        while !self.idle.is_empty() && self.due(self.next) <= now {
+        while !self.idle.is_empty() && self.next < self.end && self.due(self.next) <= now {
             let Some(index) = self.idle.pop_front() else { return };
             let due = self.due(self.next);
             self.start(index, due);
@@ -222,6 +236,10 @@ impl Generator {
 
     /// Starts request number `next` on a connection that is free, connecting first if it has to.
     fn start(&mut self, index: usize, due: Instant) {
+        if self.next >= self.end {
+            self.connections[index].state = State::Idle;
+            return;
+        }
         let texts = self.plan.requests.texts.len() as u64;
         let request = usize::try_from(self.next % texts).expect("below a length");
         self.next += 1;
@@ -252,7 +270,8 @@ impl Generator {
 
     fn no_connection(&mut self, index: usize, busy: bool) {
         self.connections[index].close();
-        if busy || matches!(self.plan.pace, Pace::Open { .. }) {
+        self.tally.refused += 1;
+        if busy {
             self.tally.failure(Failed::Connect);
         }
     }
@@ -271,7 +290,7 @@ impl Generator {
                 State::Busy | State::Connecting { busy: true }
                     if now > connection.due + self.plan.timeout =>
                 {
-                    self.tally.failure(Failed::Timeout);
+                    self.tally.timeout(now.saturating_duration_since(connection.due));
                     self.connections[index].close();
                     self.go_on(index, false);
                 }
@@ -309,7 +328,7 @@ impl Generator {
                     reason = "positive and small"
                 )]
                 let number = (seconds * per_second).ceil() as u64;
-                number.max(self.next)
+                number.clamp(self.next, self.end)
             }
         }
     }

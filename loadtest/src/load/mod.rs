@@ -84,10 +84,12 @@ pub struct Expect {
     /// Any 2xx or 3xx when `None`.
     pub status: Option<u16>,
     pub body_bytes: Option<u64>,
+    /// The exact content.
+    pub body: Option<Vec<u8>>,
 }
 
 impl Expect {
-    pub(crate) fn check(&self, status: u16, body_bytes: u64) -> Result<(), Failed> {
+    pub(crate) fn check(&self, status: u16, body_bytes: u64, same: bool) -> Result<(), Failed> {
         let right = match self.status {
             Some(expected) => status == expected,
             None => (200..400).contains(&status),
@@ -95,7 +97,8 @@ impl Expect {
         if !right {
             return Err(Failed::Status(status));
         }
-        if self.body_bytes.is_some_and(|expected| body_bytes != expected) {
+        let whole = self.body.as_ref().is_none_or(|body| same && body_bytes == body.len() as u64);
+        if !whole || self.body_bytes.is_some_and(|expected| body_bytes != expected) {
             return Err(Failed::Body);
         }
         Ok(())

@@ -56,6 +56,8 @@ pub struct Summary {
     pub failures: BTreeMap<String, u64>,
     /// Due, but without an answer when the run ended.
     pub unanswered: u64,
+    /// Attempts to connect that failed.
+    pub refused: u64,
     pub per_second: f64,
     /// The rate that was asked for, in open loop.
     pub asked_per_second: Option<f64>,
@@ -72,6 +74,7 @@ impl Summary {
             successes: tally.successes(),
             failures: tally.failures.iter().map(|(failed, count)| (failed.to_string(), *count)).collect(),
             unanswered: tally.unanswered,
+            refused: tally.refused,
             per_second: precise(tally.successes()) / seconds,
             asked_per_second,
             bytes_per_second: precise(tally.bytes) / seconds,

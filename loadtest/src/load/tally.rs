@@ -38,27 +38,45 @@ impl std::fmt::Display for Failed {
 }
 
 /// What happened since the last reset.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Tally {
-    /// Latencies of successes, in microseconds.
+    /// Latencies in microseconds: of successes, and of requests that nobody waited for any longer, as the least theirs
+    /// can have been. Leaving those out would make a server look better the worse it is.
     pub latency: Histogram<u64>,
     pub failures: BTreeMap<Failed, u64>,
     /// Bytes received, heads included.
     pub bytes: u64,
-    /// Requests that were due but not answered when the run ended; their age then is in `latency`, as the least
-    /// it can have been.
+    /// Requests that were due but not answered when the run ended.
     pub unanswered: u64,
+    /// Attempts to connect that failed, whether a request waited for them or not.
+    pub refused: u64,
+}
+
+impl std::fmt::Debug for Tally {
+    /// Without the histogram's thousands of numbers.
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (successes, failures, unanswered) = (self.successes(), &self.failures, self.unanswered);
+        let refused = self.refused;
+        write!(
+            out,
+            "Tally {{ {successes} answered, {failures:?}, {unanswered} unanswered, {refused} refused }}"
+        )
+    }
 }
 
 impl Default for Tally {
     fn default() -> Self {
         let latency = Histogram::new_with_bounds(1, LATENCY_MICROS_MAX, 3).expect("the bounds are constants");
-        Self { latency, failures: BTreeMap::new(), bytes: 0, unanswered: 0 }
+        Self { latency, failures: BTreeMap::new(), bytes: 0, unanswered: 0, refused: 0 }
     }
 }
 
 impl Tally {
     pub fn success(&mut self, latency: Duration) {
+        self.record(latency);
+    }
+
+    fn record(&mut self, latency: Duration) {
         self.latency.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX).max(1));
     }
 
@@ -66,14 +84,19 @@ impl Tally {
         *self.failures.entry(failed).or_default() += 1;
     }
 
+    pub fn timeout(&mut self, age: Duration) {
+        self.failure(Failed::Timeout);
+        self.record(age);
+    }
+
     pub fn unanswered(&mut self, age: Duration) {
         self.unanswered += 1;
-        self.success(age);
+        self.record(age);
     }
 
     /// Requests that were answered as expected.
     pub fn successes(&self) -> u64 {
-        self.latency.len() - self.unanswered
+        self.latency.len() - self.unanswered - self.failures.get(&Failed::Timeout).unwrap_or(&0)
     }
 
     pub fn failed(&self) -> u64 {
@@ -88,6 +111,7 @@ impl Tally {
         }
         self.bytes += other.bytes;
         self.unanswered += other.unanswered;
+        self.refused += other.refused;
     }
 }
 
@@ -112,7 +136,7 @@ mod tests {
         other.unanswered(Duration::from_secs(1));
         both.unanswered(Duration::from_secs(1));
         one.add(&other);
-        assert_eq!(one.latency, both.latency);
+        assert!(one.latency == both.latency, "the histograms differ");
         assert_eq!((one.successes(), one.failed(), one.unanswered), (1000, 2, 1));
     }
 }
