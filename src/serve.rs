@@ -7,13 +7,13 @@ use crate::{
     route::Found,
     shard::Shard,
     snapshot::{Route, Service, Snapshot, Target},
-    upstream::{self, Body, Response},
+    upstream::{self, Body, Connection},
 };
 
 /// What a client gets.
 pub enum Reply<'s> {
     /// A service's response, to be passed on.
-    Response(Response, &'s Route),
+    Response(Box<Connection>, &'s Route),
     Fixed(&'s crate::config::Fixed),
     Redirect {
         code: u16,
@@ -89,16 +89,7 @@ fn find_route<'s>(request: &mut Request<'_>, snapshot: &'s Snapshot) -> Result<(
         // Only a route that asks for paths as they are gets one that has no normal form.
         request.keep_raw_path()?;
     }
-    let mut captures = std::mem::take(&mut request.captures);
-    let view = request.view();
-    let found = snapshot.index.find(
-        request.client.listener,
-        view.host(),
-        view.head.method_text.of(view.bytes),
-        view.path,
-        &mut captures,
-    );
-    request.captures = captures;
+    let found = request.route(&snapshot.index);
     let (route, needs_slash) = match found {
         Found::Route { index, needs_slash } => (&snapshot.routes[index], needs_slash),
         Found::MethodNotAllowed => {
@@ -133,7 +124,7 @@ async fn call(
     service: &Service,
     snapshot: &Snapshot,
     shard: &Shard,
-) -> Result<Response, Failure> {
+) -> Result<Box<Connection>, Failure> {
     request.facts.service = service.metric;
     let upload = request.prepare_body(route, snapshot, shard).await?; // 408, 413
     let streamed = upload.is_some();
@@ -151,7 +142,7 @@ async fn call(
         (_, _) => (&target[..], view.query()),
     };
     let body = match upload {
-        Some(upload) => Body::Stream(Some(upload)),
+        Some(upload) => Body::Stream(Some(Box::new(upload))),
         None => Body::Whole(&view.bytes[view.head.len..view.head.len + length]),
     };
     let sending_us = shard.timers.clock.recent_us();
@@ -185,11 +176,11 @@ async fn call(
     };
     let ended_us = shard.timers.clock.recent_us();
     if let Some(upload) = unsent {
-        request.take_back(upload);
+        request.take_back(*upload);
     }
     match result {
         Ok(response) => {
-            request.facts.endpoint = response.lease.metric;
+            request.facts.endpoint = response.lease().metric;
             request.facts.upstream_status = response.head.status;
             request.facts.attempts = response.attempts;
             request.facts.upstream_us = Some(response.head_us - sending_us.min(response.head_us));
@@ -202,7 +193,7 @@ async fn call(
             request.facts.upstream_us = Some(ended_us - sending_us.min(ended_us));
             request.facts.waited_us = ended_us - sending_us.min(ended_us);
             if let Some(uploaded) = failed.uploaded {
-                request.take_over(uploaded);
+                request.take_over(*uploaded);
             }
             Err(failed.fault.into())
         }

@@ -20,7 +20,7 @@ use crate::{
     serve::{self, Reply},
     shard::Shard,
     snapshot::{HeldSnapshot, Snapshot},
-    upstream::{Pace, Passing, RelayEnd, Response, UploadEnd, relay},
+    upstream::{Connection, Pace, Passing, RelayEnd, UploadEnd, relay},
 };
 
 /// A connection that is quiet for longer than this holds no read buffer.
@@ -288,7 +288,7 @@ fn written(sent: Result<Sent, IoFault>, keep: bool, why: Why) -> Done {
 /// Passes a service's response on.
 async fn pass_on(
     request: &mut Request<'_>,
-    response: Response,
+    response: Box<Connection>,
     stream: bool,
     snapshot: &Snapshot,
     shard: &Shard,
@@ -311,7 +311,7 @@ async fn pass_on(
     let relayed = relay(response, &mut request.client.writer, passing).await;
     shard.buffers.give_back(head);
     if let Some(uploaded) = relayed.uploaded {
-        request.take_over(uploaded);
+        request.take_over(*uploaded);
     }
 
     let (next, why) = match relayed.end {
@@ -332,7 +332,7 @@ async fn pass_on(
 fn write_reply_head(
     out: &mut Vec<u8>,
     request: &Request<'_>,
-    response: &Response,
+    response: &Connection,
     framing: ReplyFraming,
     keep: bool,
     shard: &Shard,
@@ -368,7 +368,7 @@ fn write_reply_head(
 }
 
 /// Whether quiet is normal for this response: events, and calls that stream.
-fn is_stream(response: &Response) -> bool {
+fn is_stream(response: &Connection) -> bool {
     let bytes = response.buffer.unread();
     let content_type = response.fields.iter().find(|field| field.known == Known::ContentType);
     content_type.is_some_and(|field| {
@@ -384,7 +384,7 @@ fn starts_with(value: &[u8], prefix: &[u8]) -> bool {
 /// Becomes a tunnel: both sides have agreed to another protocol.
 async fn upgrade(
     mut request: Request<'_>,
-    response: Response,
+    response: Box<Connection>,
     snapshot: HeldSnapshot,
     shard: &Rc<Shard>,
 ) -> Next {

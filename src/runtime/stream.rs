@@ -107,16 +107,6 @@ impl Stream {
         }
     }
 
-    /// Whether an idle connection can be used: nothing has arrived and the peer has not closed it. One system call
-    /// (`recv` with `MSG_PEEK | MSG_DONTWAIT`, 0.2 µs).
-    pub fn is_quiet(&self) -> bool {
-        let mut byte = [0_u8; 1];
-        let peeked = self.reader.guard.slot().with_socket(|socket| {
-            rustix::net::recv(socket, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT)
-        });
-        matches!(peeked, Some(Err(rustix::io::Errno::AGAIN)))
-    }
-
     /// A way to end this stream from elsewhere on the shard.
     pub fn handle(&self) -> StreamHandle {
         StreamHandle(Rc::clone(self.reader.guard.rc()))
@@ -156,6 +146,16 @@ impl StreamHandle {
 }
 
 impl Reader {
+    /// Whether an idle connection can be used: nothing has arrived and the peer has not closed it. One system call
+    /// (`recv` with `MSG_PEEK | MSG_DONTWAIT`, 0.2 µs).
+    pub fn is_quiet(&self) -> bool {
+        let mut byte = [0_u8; 1];
+        let peeked = self.guard.slot().with_socket(|socket| {
+            rustix::net::recv(socket, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT)
+        });
+        matches!(peeked, Some(Err(rustix::io::Errno::AGAIN)))
+    }
+
     fn armed(&self) -> Armed<'_> {
         Armed { timers: &self.timers, guard: &self.guard }
     }

@@ -10,8 +10,7 @@ mod send;
 pub mod upload;
 
 pub use self::{
-    exchange::Response,
-    pool::{Lease, Upstreams},
+    pool::{Connection, Lease, Upstreams},
     relay::{Passing, RelayEnd, Relayed, relay},
     send::{Body, NoResponse, Request, send},
     upload::{Pace, Upload, UploadEnd, Uploaded},
