@@ -246,6 +246,8 @@ fn the_demo_answers_the_lines_it_prints() {
     }
     text =
         text.replacen("\n[", &format!("\ndriver = {:?}\nstate = {:?}\n\n[", driver(), directory.path()), 1);
+    // The admin port is shared with nobody, so that it cannot stay reserved until it is bound.
+    drop(reserved);
     let mut coregate = Coregate::demo(&text);
     let lines = coregate.wait_for("curl lines", |printed| {
         let lines: Vec<_> = printed
@@ -257,7 +259,7 @@ fn the_demo_answers_the_lines_it_prints() {
         (!lines.is_empty()).then_some(lines)
     });
     for line in lines {
-        let line = line.split('#').next().unwrap_or_default().trim().to_owned();
+        let line = line.split('→').next().unwrap_or_default().trim().to_owned();
         wait_until(&line, || {
             let output =
                 std::process::Command::new("sh").args(["-c", &format!("{line} -sS --max-time 5")]).output();
@@ -279,12 +281,6 @@ fn ports(config: &str) -> Vec<u16> {
     ports.sort_unstable();
     ports.dedup();
     ports
-}
-
-#[test]
-fn a_configuration_without_routes_of_its_own_says_what_to_write() {
-    let (good, said) = said(&["run"], "listen = \"127.0.0.1:0\"\n");
-    assert!(!good && said.contains("routes"), "{said}");
 }
 
 #[test]
