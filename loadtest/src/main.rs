@@ -1,1 +1,24 @@
-fn main() {}
+//! Reads the command line and does what it says.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser;
+use loadtest::cli::{Cli, Command};
+use loadtest::{Failure, compare, run, stub};
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Stub(arguments) => stub::run(&arguments),
+        Command::Compare(arguments) => compare::run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure(why)) => {
+            // Nobody may be left to read it.
+            let _ = writeln!(std::io::stderr(), "loadtest: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -25,11 +25,13 @@ const COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
 
 impl Health {
     /// Whether it is out of rotation at `now_ms`.
+    #[inline]
     pub fn is_out(&self, now_ms: u64) -> bool {
         self.back_ms() > now_ms
     }
 
     /// When it is back; 0 or in the past when it is in rotation.
+    #[inline]
     pub(super) fn back_ms(&self) -> u64 {
         self.back.load(Relaxed) >> 1
     }
@@ -84,6 +86,7 @@ impl Health {
     /// Whether the endpoint that was picked may be used: yes, unless its time is over and another request has just
     /// begun to try it. If nobody has, the caller's request is the one that tries it, and it is out for the others
     /// until that succeeds or another `fail_timeout` has passed.
+    #[inline]
     pub(super) fn may_try(&self, facts: &Facts, now_ms: u64) -> bool {
         let back = self.back.load(Relaxed);
         if back == 0 || back >> 1 > now_ms {

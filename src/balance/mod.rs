@@ -15,6 +15,7 @@
 //!
 //! `down` endpoints and those already tried are never picked.
 
+mod among;
 mod health;
 mod random;
 mod round_robin;
@@ -22,6 +23,7 @@ mod tried;
 
 use std::sync::Arc;
 
+use self::among::Among;
 pub use self::{health::Health, tried::Tried};
 pub use crate::config::Balance as Policy;
 
@@ -40,6 +42,7 @@ pub struct Facts {
 }
 
 impl Facts {
+    #[inline]
     fn weight(&self) -> u64 {
         u64::from(self.weight.max(1))
     }
@@ -67,15 +70,34 @@ pub fn pick(
     now_ms: u64,
     mut draw: impl FnMut(usize) -> usize,
 ) -> Option<usize> {
+    // Nearly always nothing is out and this is the first attempt: then only the facts decide.
+    if tried.is_empty() && !health.iter().any(|health| health.is_out(now_ms)) {
+        let picked = by_policy(policy, facts, state, |_, facts| !facts.down && !facts.backup, &mut draw);
+        if let Some(picked) = picked
+            && health[picked].may_try(&facts[picked], now_ms)
+        {
+            return Some(picked);
+        }
+    }
+    pick_among(policy, facts, health, state, tried, now_ms, draw)
+}
+
+#[cold]
+fn pick_among(
+    policy: Policy,
+    facts: &[Facts],
+    health: &[Arc<Health>],
+    state: &mut [State],
+    tried: &Tried,
+    now_ms: u64,
+    mut draw: impl FnMut(usize) -> usize,
+) -> Option<usize> {
     // When another shard is faster to try an endpoint whose time is over, that one is out again: at most one such
     // round per endpoint.
     for _ in 0..=facts.len() {
         let among = Among::of(facts, health, tried, now_ms)?;
-        let usable = |index: usize| among.has(index, &facts[index], &health[index], tried);
-        let picked = match policy {
-            Policy::RoundRobin => round_robin::pick(facts, state, usable),
-            Policy::Random => random::pick(facts, state, usable, &mut draw),
-        };
+        let usable = |index: usize, facts: &Facts| among.has(index, facts, &health[index], tried);
+        let picked = by_policy(policy, facts, state, usable, &mut draw);
         if let Some(picked) = picked
             && health[picked].may_try(&facts[picked], now_ms)
         {
@@ -85,81 +107,283 @@ pub fn pick(
     (0..facts.len()).find(|&index| !facts[index].down && !tried.contains(index))
 }
 
-/// Who is picked from: one tier, without those out for longer than `back_ms`.
-struct Among {
-    backup: bool,
-    back_ms: u64,
+fn by_policy(
+    policy: Policy,
+    facts: &[Facts],
+    state: &mut [State],
+    usable: impl Fn(usize, &Facts) -> bool,
+    draw: &mut impl FnMut(usize) -> usize,
+) -> Option<usize> {
+    match policy {
+        Policy::RoundRobin => round_robin::pick(facts, state, usable),
+        Policy::Random => random::pick(facts, state, usable, draw),
+    }
 }
 
-impl Among {
-    /// `None` when every endpoint is down or was tried.
-    fn of(facts: &[Facts], health: &[Arc<Health>], tried: &Tried, now_ms: u64) -> Option<Self> {
-        let mut tiers = [Tier::default(), Tier::default()];
-        for (index, (facts, health)) in facts.iter().zip(health).enumerate() {
-            if facts.down {
-                continue;
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A service as the tests see it: endpoints `a`, `b`, `c`, …, failures that take one out for 5 s at once.
+    struct Service {
+        facts: Vec<Facts>,
+        health: Vec<Arc<Health>>,
+        state: Vec<State>,
+        tried: Tried,
+        seed: u64,
+    }
+
+    impl Service {
+        /// One endpoint per word: its weight, then `backup` or `down`.
+        fn of(endpoints: &str) -> Self {
+            let facts: Vec<Facts> = endpoints
+                .split_whitespace()
+                .map(|word| {
+                    let digits = word.trim_end_matches(char::is_alphabetic);
+                    Facts {
+                        weight: digits.parse().unwrap(),
+                        backup: word.ends_with("backup"),
+                        down: word.ends_with("down"),
+                        max_fails: 1,
+                        fail_timeout_ms: 5000,
+                    }
+                })
+                .collect();
+            Self {
+                health: facts.iter().map(|_| Arc::default()).collect(),
+                state: facts.iter().map(|_| State::default()).collect(),
+                facts,
+                tried: Tried::default(),
+                seed: 42,
             }
-            let tier = &mut tiers[usize::from(facts.backup)];
-            let is_out = health.is_out(now_ms);
-            let is_left = !tried.contains(index);
-            tier.up += 1;
-            tier.out += usize::from(is_out);
-            tier.left += usize::from(is_left);
-            tier.usable += usize::from(is_left && !is_out);
         }
 
-        let [primary, backup] = tiers;
-        let backup_serves = backup.usable > 0;
-        // Half of them, and not all for want of a backup.
-        let too_many_out = primary.out > primary.up / 2 && !(primary.out == primary.up && backup_serves);
-        if too_many_out {
-            let among = Self { backup: false, back_ms: back_of_the_half(facts, health, primary.up, now_ms) };
-            let has = |index: usize| among.has(index, &facts[index], &health[index], tried);
-            if (0..facts.len()).any(has) {
-                return Some(among);
+        fn fail(&self, endpoint: char, now_ms: u64) {
+            let index = index(endpoint);
+            self.health[index].failed(&self.facts[index], now_ms);
+        }
+
+        fn pick(&mut self, policy: Policy, now_ms: u64) -> Option<usize> {
+            let Self { facts, health, state, tried, seed } = self;
+            let draw = |below: usize| {
+                // An LCG's upper bits (Knuth, MMIX).
+                *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                usize::try_from(*seed >> 33).unwrap() % below
+            };
+            pick(policy, facts, health, state, tried, now_ms, draw)
+        }
+
+        /// The endpoints of `count` requests in a row; `-` for none.
+        fn sequence(&mut self, count: usize, now_ms: u64) -> String {
+            (0..count).map(|_| self.pick(Policy::RoundRobin, now_ms).map_or('-', name)).collect()
+        }
+
+        fn shares(&mut self, count: usize) -> Vec<usize> {
+            let mut shares = vec![0; self.facts.len()];
+            for _ in 0..count {
+                shares[self.pick(Policy::Random, 0).unwrap()] += 1;
             }
-        } else if primary.usable > 0 {
-            return Some(Self { backup: false, back_ms: now_ms });
-        }
-        if backup_serves {
-            return Some(Self { backup: true, back_ms: now_ms });
-        }
-        let backup = primary.left == 0;
-        (primary.left + tiers[1].left > 0).then_some(Self { backup, back_ms: u64::MAX })
-    }
-
-    fn has(&self, index: usize, facts: &Facts, health: &Health, tried: &Tried) -> bool {
-        !facts.down && facts.backup == self.backup && !tried.contains(index) && !health.is_out(self.back_ms)
-    }
-}
-
-/// Counts of one tier's endpoints that are not down.
-#[derive(Clone, Copy, Default)]
-struct Tier {
-    up: usize,
-    out: usize,
-    /// Not yet tried.
-    left: usize,
-    /// Neither tried nor out.
-    usable: usize,
-}
-
-/// The time at which half of the `up` primaries, rounded up, would be back in rotation.
-///
-/// By bisection over the time, since there is nowhere to sort: about 13 looks at each endpoint when they are out for
-/// seconds, and only while more than half of them are.
-fn back_of_the_half(facts: &[Facts], health: &[Arc<Health>], up: usize, now_ms: u64) -> u64 {
-    let primaries = || facts.iter().zip(health).filter(|(facts, _)| !facts.down && !facts.backup);
-    let mut early = now_ms;
-    let mut late = primaries().map(|(_, health)| health.back_ms()).max().unwrap_or(now_ms).max(now_ms);
-    while early < late {
-        let middle = early + (late - early) / 2;
-        let back = primaries().filter(|(_, health)| !health.is_out(middle)).count();
-        if back >= up - up / 2 {
-            late = middle;
-        } else {
-            early = middle + 1;
+            shares
         }
     }
-    late
+
+    fn name(index: usize) -> char {
+        char::from(b'a' + u8::try_from(index).unwrap())
+    }
+
+    fn index(name: char) -> usize {
+        usize::try_from(u32::from(name) - u32::from('a')).unwrap()
+    }
+
+    #[track_caller]
+    fn check(endpoints: &str, expected: &str) {
+        assert_eq!(Service::of(endpoints).sequence(expected.len(), 0), expected, "{endpoints}");
+    }
+
+    #[test]
+    fn round_robin_is_nginxs() {
+        check("5 1 1", "aabacaaaabacaa");
+        check("1 1 1", "abcabc");
+        check("3 1", "aabaaaba");
+        check("2 3", "bababbabab");
+        check("1", "aaa");
+        check("0 1", "abab");
+    }
+
+    #[test]
+    fn down_and_backup_endpoints_are_not_used() {
+        check("1 1down 1", "acac");
+        check("1 1backup", "aaa");
+        check("1down 2backup 1backup 1backupdown", "bcbbcb");
+        check("1down", "--");
+        check("", "--");
+    }
+
+    /// Checks who is used at 1,000 ms when the `failed` endpoints failed, one after the other, before.
+    #[track_caller]
+    fn check_failed(endpoints: &str, failed: &str, expected: &str) {
+        let mut service = Service::of(endpoints);
+        for (at, endpoint) in (0..).zip(failed.chars()) {
+            service.fail(endpoint, at);
+        }
+        let picked = service.sequence(60, 1000);
+        let used: String = (0..service.facts.len()).map(name).filter(|&name| picked.contains(name)).collect();
+        assert_eq!(used, expected, "{endpoints} failed {failed}");
+    }
+
+    #[test]
+    fn half_of_the_primaries_can_be_out_and_the_last_one_stays() {
+        check_failed("1", "a", "a");
+        check_failed("1 1", "a", "b");
+        check_failed("1 1 1", "a", "bc");
+        check_failed("1 1 1 1", "ab", "cd");
+        check_failed("1 1 1 1 1", "ab", "cde");
+        check_failed("1 1down", "a", "a");
+    }
+
+    #[test]
+    fn of_too_many_the_ones_that_failed_last_are_out() {
+        check_failed("1 1", "ab", "a");
+        check_failed("1 1", "ba", "b");
+        check_failed("1 1 1", "ca", "bc");
+        check_failed("1 1 1 1", "dba", "cd");
+        check_failed("1 1 1 1", "dbac", "bd");
+        check_failed("1 1 1 1 1", "abcde", "abc");
+    }
+
+    #[test]
+    fn backups_serve_when_all_primaries_are_out() {
+        check_failed("1 1backup", "a", "b");
+        check_failed("1 1 1backup", "a", "b");
+        check_failed("1 1 1backup", "ab", "c");
+        check_failed("1 1 1 1 1backup", "abc", "ad");
+        check_failed("1 1down 1backup", "a", "c");
+        check_failed("1 1backup 1backup", "ab", "c");
+        // The backups fail as well: the primaries' rule holds again.
+        check_failed("1 1backup", "ab", "a");
+        check_failed("1 1 1backup", "abc", "a");
+    }
+
+    #[test]
+    fn an_endpoint_that_was_out_is_tried_by_one_request() {
+        let mut service = Service::of("1 1");
+        service.fail('a', 0);
+        assert_eq!(service.sequence(4, 4999), "bbbb");
+        let picked = service.sequence(6, 5000);
+        assert_eq!(picked.matches('a').count(), 1, "{picked}");
+        service.health[0].succeeded();
+        let picked = service.sequence(6, 5001);
+        assert_eq!(picked.matches('a').count(), 3, "{picked}");
+    }
+
+    #[test]
+    fn an_attempt_goes_where_none_was_made() {
+        let mut service = Service::of("1 1 1backup 1down 1backup");
+        let mut order = String::new();
+        while let Some(picked) = service.pick(Policy::RoundRobin, 0) {
+            service.tried.insert(picked);
+            order.push(name(picked));
+        }
+        assert_eq!(order, "abce");
+    }
+
+    #[test]
+    fn an_attempt_goes_to_one_that_is_out_rather_than_nowhere() {
+        let mut service = Service::of("1 1 1backup");
+        service.fail('b', 0);
+        service.fail('c', 0);
+        let mut order = String::new();
+        while let Some(picked) = service.pick(Policy::Random, 1) {
+            service.tried.insert(picked);
+            order.push(name(picked));
+        }
+        assert_eq!(order, "abc");
+    }
+
+    /// Checks that shares are as `expected` within 3 standard deviations (10,000 draws: at most 150).
+    #[track_caller]
+    fn check_shares(mut service: Service, expected: &[usize]) {
+        let shares = service.shares(10_000);
+        for (share, expected) in shares.iter().zip(expected) {
+            assert!(share.abs_diff(*expected) <= 150, "{shares:?}");
+        }
+    }
+
+    #[test]
+    fn random_shares_follow_the_weights_when_all_are_idle() {
+        check_shares(Service::of("1 1 1 1"), &[2500, 2500, 2500, 2500]);
+        check_shares(Service::of("3 1"), &[7500, 2500]);
+        check_shares(Service::of("5 3 2"), &[5000, 3000, 2000]);
+        check_shares(Service::of("5 3down 2 3 9backup"), &[5000, 0, 2000, 3000, 0]);
+    }
+
+    #[test]
+    fn the_less_loaded_of_two_choices_is_taken() {
+        let mut service = Service::of("1 1 1 1");
+        service.state[2].in_flight = 1;
+        // Never chosen: whoever is drawn with it is idle.
+        check_shares(service, &[3333, 3333, 0, 3333]);
+
+        let mut service = Service::of("4 1");
+        (service.state[0].in_flight, service.state[1].in_flight) = (3, 1);
+        assert_eq!(service.shares(100), [100, 0]);
+        (service.state[0].in_flight, service.state[1].in_flight) = (5, 1);
+        assert_eq!(service.shares(100), [0, 100]);
+    }
+
+    #[test]
+    fn two_choices_are_two_different_ones() {
+        let mut service = Service::of("1 1");
+        service.state[0].in_flight = 1;
+        assert_eq!(service.shares(100), [0, 100]);
+        let mut service = Service::of("1 2");
+        service.state[1].in_flight = 1;
+        assert_eq!(service.shares(100), [100, 0]);
+    }
+
+    proptest! {
+        #[test]
+        fn someone_is_picked_while_anyone_is_left(
+            endpoints in prop::collection::vec(
+                (1..4_u32, any::<bool>(), prop::bool::weighted(0.2), prop::bool::weighted(0.3), prop::option::of(0..9_u64)),
+                0..80,
+            ),
+            now_ms in 0..12_u64,
+            random in any::<bool>(),
+            seed in any::<u64>(),
+        ) {
+            let mut service = Service::of("");
+            for (index, &(weight, backup, down, tried, failed_ms)) in endpoints.iter().enumerate() {
+                let facts = Facts { weight, backup, down, max_fails: 1, fail_timeout_ms: 4 };
+                let health = Health::default();
+                failed_ms.into_iter().for_each(|at| health.failed(&facts, at));
+                service.facts.push(facts);
+                service.health.push(Arc::new(health));
+                service.state.push(State { in_flight: weight * 7 % 5, current: 0 });
+                if tried {
+                    service.tried.insert(index);
+                }
+            }
+            service.seed = seed;
+            let primaries = || (0..endpoints.len()).filter(|&index| !endpoints[index].1 && !endpoints[index].2);
+            let in_rotation = |index: usize| !service.health[index].is_out(now_ms);
+            let left = |index: usize| !endpoints[index].2 && !endpoints[index].3;
+            let any_left = (0..endpoints.len()).any(left);
+            let a_primary_is_fine = primaries().any(|index| left(index) && in_rotation(index));
+            let is_in: Vec<bool> = (0..endpoints.len()).map(in_rotation).collect();
+            let few_are_out = primaries().filter(|&index| !is_in[index]).count() <= primaries().count() / 2;
+
+            let policy = if random { Policy::Random } else { Policy::RoundRobin };
+            let picked = service.pick(policy, now_ms);
+            prop_assert_eq!(picked.is_some(), any_left);
+            if let Some(picked) = picked {
+                let (_, backup, down, tried, _) = endpoints[picked];
+                prop_assert!(!down && !tried);
+                prop_assert!(!(a_primary_is_fine && backup));
+                prop_assert!(!(a_primary_is_fine && few_are_out) || is_in[picked]);
+            }
+        }
+    }
 }

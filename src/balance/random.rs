@@ -10,42 +10,49 @@ use super::{Facts, State};
 pub(super) fn pick(
     facts: &[Facts],
     state: &[State],
-    usable: impl Fn(usize) -> bool,
+    usable: impl Fn(usize, &Facts) -> bool,
     draw: &mut impl FnMut(usize) -> usize,
 ) -> Option<usize> {
-    let mut total = 0;
-    let mut count = 0;
-    let mut only = None;
-    for (index, facts) in facts.iter().enumerate().filter(|(index, _)| usable(*index)) {
-        total += facts.weight();
-        count += 1;
-        only = Some(index);
-    }
-    if count < 2 {
-        return only;
-    }
+    let weight = facts.first()?.weight();
+    let all_alike =
+        facts.iter().enumerate().all(|(index, facts)| usable(index, facts) && facts.weight() == weight);
+    let (first, second) = if all_alike {
+        let first = draw(facts.len());
+        let others = facts.len() - 1;
+        // Step over `first` so that the two are never the same.
+        (first, (others > 0).then(|| draw(others)).map(|second| second + usize::from(second >= first)))
+    } else {
+        let share = |(index, facts): (usize, &Facts)| if usable(index, facts) { facts.weight() } else { 0 };
+        let first = draw_by_share(facts.iter().enumerate().map(share), draw)?;
+        let others = |(index, facts): (usize, &Facts)| if index == first { 0 } else { share((index, facts)) };
+        (first, draw_by_share(facts.iter().enumerate().map(others), draw))
+    };
+    let Some(second) = second else { return Some(first) };
 
-    let first = nth(facts, draw_below(total, draw), &usable)?;
-    let others = total - facts[first].weight();
-    let second = nth(facts, draw_below(others, draw), |index| index != first && usable(index))?;
-    let load = |index: usize, weight_of: usize| u64::from(state[index].in_flight) * facts[weight_of].weight();
-    Some(if load(second, first) < load(first, second) { second } else { first })
+    // In flight per weight, without a division.
+    let first_load = u64::from(state[first].in_flight) * facts[second].weight();
+    let second_load = u64::from(state[second].in_flight) * facts[first].weight();
+    Some(if second_load < first_load { second } else { first })
 }
 
-/// The endpoint that owns place `at` when each usable one has as many places as its weight.
-fn nth(facts: &[Facts], mut at: u64, usable: impl Fn(usize) -> bool) -> Option<usize> {
-    let mut last = None;
-    for (index, facts) in facts.iter().enumerate().filter(|(index, _)| usable(*index)) {
-        if at < facts.weight() {
-            return Some(index);
-        }
-        at -= facts.weight();
-        last = Some(index);
+/// An index drawn in proportion to its share; `None` when there is nothing to share.
+fn draw_by_share(
+    shares: impl ExactSizeIterator<Item = u64> + Clone,
+    draw: &mut impl FnMut(usize) -> usize,
+) -> Option<usize> {
+    let below = usize::try_from(shares.clone().sum::<u64>()).unwrap_or(usize::MAX);
+    if below == 0 {
+        return None;
     }
-    // Another shard has taken one out since they were counted.
-    last
-}
+    let at = draw(below) as u64;
 
-fn draw_below(total: u64, draw: &mut impl FnMut(usize) -> usize) -> u64 {
-    draw(usize::try_from(total).unwrap_or(usize::MAX)) as u64
+    // Counts the shares that end before `at`: a loop that stopped there would be mispredicted at every draw.
+    let count = shares.len();
+    let mut end = 0;
+    let index = shares.fold(0, |index, share| {
+        end += share;
+        index + usize::from(end <= at)
+    });
+    // Out of range when another shard took an endpoint out since the shares were added up.
+    (index < count).then_some(index)
 }

@@ -6,21 +6,27 @@ use super::{Facts, State};
 ///
 /// Every usable endpoint gains its weight, the one chosen pays the sum of all: weights 5, 1, 1 give a a b a c a a,
 /// not a a a a a b c.
-pub(super) fn pick(facts: &[Facts], state: &mut [State], usable: impl Fn(usize) -> bool) -> Option<usize> {
+pub(super) fn pick(
+    facts: &[Facts],
+    state: &mut [State],
+    usable: impl Fn(usize, &Facts) -> bool,
+) -> Option<usize> {
     let mut total = 0;
-    let mut best: Option<(usize, i64)> = None;
+    let mut best = None;
+    let mut best_current = i64::MIN;
     for (index, (facts, state)) in facts.iter().zip(state.iter_mut()).enumerate() {
-        if !usable(index) {
+        if !usable(index, facts) {
             continue;
         }
         let weight = facts.weight().cast_signed();
         state.current += weight;
         total += weight;
-        if best.is_none_or(|(_, current)| state.current > current) {
-            best = Some((index, state.current));
+        if state.current > best_current {
+            best = Some(index);
+            best_current = state.current;
         }
     }
-    let (index, _) = best?;
-    state[index].current -= total;
-    Some(index)
+    let best = best?;
+    state[best].current -= total;
+    Some(best)
 }

@@ -246,6 +246,42 @@ mod tests {
         }
     }
 
+    /// The demo, and the same with its commented defaults uncommented.
+    fn demo() -> (&'static str, String) {
+        let demo = include_str!("../../config.toml");
+        let is_default = |line: &str| {
+            let key = line.split(" = ").next().unwrap_or("");
+            let is_key = line.contains(" = ") && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+            is_key || line.starts_with("[routes.")
+        };
+        let lines =
+            demo.lines().map(|line| line.strip_prefix("# ").filter(|rest| is_default(rest)).unwrap_or(line));
+        (demo, lines.collect::<Vec<_>>().join("\n"))
+    }
+
+    #[test]
+    fn the_demo_mentions_every_key() {
+        let (demo, _) = demo();
+        let words: std::collections::HashSet<&str> =
+            demo.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
+        let missing: Vec<_> =
+            ALL.iter().flat_map(|keys| keys.names()).filter(|name| !words.contains(name)).collect();
+        assert_eq!(missing, [""; 0]);
+    }
+
+    #[test]
+    fn the_demo_is_good_and_its_comments_are_the_defaults() {
+        let (demo, uncommented) = demo();
+        assert_ne!(demo.trim_end(), uncommented);
+        let config = |text: &str| {
+            let mut config = super::super::load::testing::good(text);
+            // The one route that is only there when uncommented.
+            config.routes.retain(|route| !route.pattern.text().starts_with("api.example.com"));
+            format!("{config:#?}")
+        };
+        assert_eq!(config(&uncommented), config(demo));
+    }
+
     #[test]
     fn every_elsewhere_leads_somewhere() {
         for (_, ours) in ELSEWHERE {

@@ -8,20 +8,11 @@ use std::{
 
 use super::{
     Config, check,
+    include::{self, Included},
     problem::Problems,
-    raw::{Entry, Node, Table, Value},
     resolve::resolve,
     source::Sources,
-    toml,
 };
-
-/// One configuration file, in bytes.
-const FILE_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Files that includes may bring in, and how deep they may nest.
-const FILES_MAX: usize = 1000;
-const DEPTH_MAX: usize = 8;
-/// Tables that several files may contribute to.
-const SHARED: [&str; 4] = ["services", "routes", "defaults", "log"];
 
 /// A checked configuration and what it was made from.
 #[derive(Debug)]
@@ -67,215 +58,56 @@ pub fn from_text(text: &str) -> Result<Loaded, Problems> {
 
 /// The configuration in a file of `world`.
 pub fn load_from(path: &Path, world: &World<'_>) -> Result<Loaded, Problems> {
-    let mut loading = Loading {
-        world,
-        sources: Sources::default(),
-        problems: Problems::default(),
-        files: Vec::new(),
-        open: Vec::new(),
-        read: Vec::new(),
-    };
-    let tree = match (world.read)(path) {
-        Ok(text) => loading.file(path, &text),
-        Err(error) => {
-            loading.problems.error(format!("cannot read {}: {error}", path.display()));
-            loading.problems.set_unreadable();
-            loading.files.push(path.to_owned());
-            return Err(loading.problems);
-        }
-    };
-    let Loading { sources, mut problems, mut files, .. } = loading;
+    let Included { tree, sources, mut problems, mut files } = include::read(path, world);
     // What follows from half a file would only hide what is wrong with it.
-    let config = (problems.errors() == 0).then(|| {
-        let mut tree = tree;
-        resolve(&mut tree, world, &mut files, &mut problems);
-        check::config(&tree, &sources, world, &mut problems)
-    });
+    let config = match tree {
+        Some(mut tree) if problems.errors() == 0 => {
+            resolve(&mut tree, world, &mut files, &mut problems);
+            let unresolved = problems.len();
+            let config = check::config(&tree, &sources, world, &mut problems);
+            problems.drop_consequences_of(unresolved);
+            Some(config)
+        }
+        _ => None,
+    };
     files.sort();
     files.dedup();
     let sources = Arc::new(sources);
-    let problems = problems.finish(Arc::clone(&sources));
-    match config.flatten() {
-        Some(config) if problems.errors() == 0 => Ok(Loaded { config, files, warnings: problems, sources }),
+    let problems = problems.finish(Arc::clone(&sources), files);
+    match config {
+        Some(config) if problems.errors() == 0 => {
+            Ok(Loaded { config, files: problems.files().to_vec(), warnings: problems, sources })
+        }
         _ => Err(problems),
     }
 }
 
-struct Loading<'a> {
-    world: &'a World<'a>,
-    sources: Sources,
-    problems: Problems,
-    files: Vec<PathBuf>,
-    /// The files whose includes are being read, outermost first.
-    open: Vec<PathBuf>,
-    /// All that were read.
-    read: Vec<PathBuf>,
-}
-
-impl Loading<'_> {
-    /// The tree of one file and of all it includes.
-    fn file(&mut self, path: &Path, text: &str) -> Table {
-        self.files.push(path.to_owned());
-        self.read.push(path.to_owned());
-        if text.len() > FILE_BYTES_MAX {
-            self.problems.error(format!("{} is larger than 64 MiB", path.display()));
-            return Table::default();
-        }
-        let source = self.sources.add(&path.display().to_string(), text);
-        let mut tree = toml::parse(source, text, &mut self.problems);
-        let Some(at) = tree.entries.iter().position(|entry| entry.key.as_str() == "include") else {
-            return tree;
-        };
-        let include = tree.entries.remove(at);
-        self.open.push(path.to_owned());
-        self.include(&include, path.parent().unwrap_or(Path::new("")), &mut tree);
-        self.open.pop();
-        tree
-    }
-
-    fn include(&mut self, include: &Entry, directory: &Path, tree: &mut Table) {
-        let patterns = match &include.node.value {
-            Value::List(list) => list.iter().collect(),
-            Value::String(_) => vec![&include.node],
-            _ => {
-                let title =
-                    format!("`include` must be a list of file names, not {}", include.node.value.kind());
-                self.problems.error(title).at(include.node.at, "write [\"conf.d/*.toml\"]");
-                return;
-            }
-        };
-        for pattern in patterns {
-            let Value::String(text) = &pattern.value else {
-                let title =
-                    format!("`include` must be a list of file names, not of {}", pattern.value.kind());
-                self.problems.error(title).at(pattern.at, "");
-                continue;
-            };
-            for path in self.matching(&directory.join(text.as_str()), pattern) {
-                self.included(&path, pattern, tree);
-            }
-        }
-    }
-
-    /// The files a pattern names: itself, or what is in its directory if its last part has a `*` or `?`, sorted.
-    fn matching(&mut self, pattern: &Path, written: &Node) -> Vec<PathBuf> {
-        let is_glob = |part: &str| part.contains(['*', '?']);
-        let directory = pattern.parent().unwrap_or(Path::new(""));
-        if is_glob(&directory.to_string_lossy()) {
-            self.problems.error("only the last part of an included path may have a `*`").at(written.at, "");
-            return Vec::new();
-        }
-        let name = pattern.file_name().unwrap_or_default().to_string_lossy();
-        if !is_glob(&name) {
-            return vec![pattern.to_owned()];
-        }
-        self.files.push(directory.to_owned());
-        let mut found = match (self.world.list)(directory) {
-            Ok(found) => found,
-            // A directory that is not there has no files either: a glob may match nothing.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => {
-                let title = format!("cannot list {}: {error}", directory.display());
-                self.problems.error(title).at(written.at, "");
-                Vec::new()
-            }
-        };
-        found.retain(|path| {
-            let file = path.file_name().unwrap_or_default().to_string_lossy();
-            // As in a shell, hidden files (an editor's, say) have to be asked for.
-            matches(name.as_bytes(), file.as_bytes()) && (name.starts_with('.') || !file.starts_with('.'))
-        });
-        found.sort();
-        found
-    }
-
-    fn included(&mut self, path: &Path, written: &Node, tree: &mut Table) {
-        let shown = path.display();
-        let refusal = if self.open.iter().any(|open| open == path) {
-            Some(format!("{shown} includes itself"))
-        } else if self.read.iter().any(|read| read == path) {
-            Some(format!("{shown} is included twice"))
-        } else if self.open.len() > DEPTH_MAX {
-            Some(format!("{shown}: includes nest deeper than {DEPTH_MAX}"))
-        } else if self.read.len() > FILES_MAX {
-            Some(format!("{shown}: more than {FILES_MAX} included files"))
-        } else {
-            None
-        };
-        if let Some(title) = refusal {
-            self.problems.error(title).at(written.at, "");
-            return;
-        }
-        match (self.world.read)(path) {
-            Ok(text) => {
-                let included = self.file(path, &text);
-                self.merge(tree, included, true);
-            }
-            Err(error) => {
-                self.files.push(path.to_owned());
-                self.problems.error(format!("cannot read {shown}: {error}")).at(written.at, "included here");
-            }
-        }
-    }
-
-    /// Adds the entries of an included file. Only the tables of [`SHARED`] may be in several.
-    fn merge(&mut self, into: &mut Table, from: Table, top: bool) {
-        // A set, so that 10,000 routes from a second file do not cost 10,000 walks over the first.
-        let known: std::collections::HashMap<String, usize> =
-            into.entries.iter().enumerate().map(|(at, entry)| (entry.key.as_str().to_owned(), at)).collect();
-        for entry in from.entries {
-            let key = entry.key.as_str();
-            let Some(&at) = known.get(key) else {
-                into.entries.push(entry);
-                continue;
-            };
-            let first = &mut into.entries[at];
-            match (&mut first.node.value, entry.node.value) {
-                (Value::Table(first), Value::Table(second)) if top && SHARED.contains(&key) => {
-                    self.merge(first, second, false);
-                }
-                _ => {
-                    let title = format!("`{key}` is defined twice");
-                    self.problems.error(title).at(entry.key.at(), "").at(first.key.at(), "first here");
-                }
-            }
-        }
-    }
-}
-
-/// Whether a file name fits a pattern of literals, `*` (any bytes) and `?` (one byte).
-fn matches(pattern: &[u8], name: &[u8]) -> bool {
-    let (mut p, mut n) = (0, 0);
-    // Where to go on if what follows the last `*` does not fit: that star, and one more byte given to it.
-    let mut retry = None;
-    while n < name.len() {
-        match pattern.get(p) {
-            Some(b'*') => {
-                retry = Some((p + 1, n));
-                p += 1;
-            }
-            Some(&byte) if byte == b'?' || byte == name[n] => {
-                p += 1;
-                n += 1;
-            }
-            _ => {
-                let Some((star, given)) = retry else { return false };
-                retry = Some((star, given + 1));
-                p = star;
-                n = given + 1;
-            }
-        }
-    }
-    pattern[p..].iter().all(|&byte| byte == b'*')
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
+pub(super) mod testing {
     use std::collections::BTreeMap;
 
+    use super::*;
+
+    /// What is wrong with a text, one line each: what is pointed at, the title, the remarks.
+    #[track_caller]
+    pub(crate) fn check_problems(text: &str, expected: &[&str]) {
+        let problems = match from_text(text) {
+            Ok(loaded) => loaded.warnings,
+            Err(problems) => problems,
+        };
+        assert_eq!(problems.brief(), expected, "{problems}");
+    }
+
+    /// The configuration a text says, without a warning.
+    #[track_caller]
+    pub(crate) fn good(text: &str) -> Config {
+        let loaded = from_text(text).unwrap_or_else(|problems| panic!("{problems}"));
+        assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+        loaded.config
+    }
+
     /// Loads `/etc/c/config.toml` of these files, with `HOST` and `PASSWORD` set.
-    fn load_files(files: &[(&str, &str)]) -> Result<Loaded, Problems> {
+    pub(crate) fn load_files(files: &[(&str, &str)]) -> Result<Loaded, Problems> {
         let files: BTreeMap<PathBuf, &str> =
             files.iter().map(|&(name, text)| (Path::new("/etc/c").join(name), text)).collect();
         let read = |path: &Path| {
@@ -286,6 +118,7 @@ mod tests {
         };
         let env = |name: &str| match name {
             "HOST" => Some("10.0.0.7".to_owned()),
+            "BRACES" => Some("{id}".to_owned()),
             "PASSWORD" => Some("hunter2".to_owned()),
             _ => None,
         };
@@ -293,133 +126,14 @@ mod tests {
     }
 
     #[track_caller]
-    fn check_files(files: &[(&str, &str)], expected: &[&str]) {
-        let loaded = load_files(files).unwrap();
-        let found: Vec<_> = loaded.files.iter().map(|path| path.to_str().unwrap()).collect();
-        assert_eq!(found, expected);
-        assert_eq!(loaded.warnings.render(false), "\n");
-    }
-
-    #[track_caller]
-    fn check_error(files: &[(&str, &str)], expected: &str) {
+    pub(crate) fn check_error(files: &[(&str, &str)], expected: &str) {
         assert_eq!(load_files(files).unwrap_err().to_string(), expected.trim_start_matches('\n'));
     }
+}
 
-    const FRONT: &str = "include = [\"conf.d/*.toml\"]\nlisten = \":80\"\n";
-
-    #[test]
-    fn included_files_add_to_the_shared_tables() {
-        check_files(
-            &[
-                (
-                    "config.toml",
-                    "include = [\"conf.d/*.toml\", \"more.toml\"]\nlisten = \":80\"\n[routes]\n\"/\" = \"a\"",
-                ),
-                ("conf.d/a.toml", "[services]\na = \"http://a\"\n[defaults]\ntimeout = \"1s\""),
-                (
-                    "conf.d/b.toml",
-                    "[services]\nb = \"http://b\"\n[routes]\n\"/b\" = \"b\"\n[defaults]\nconnect = \"1s\"",
-                ),
-                ("conf.d/.hidden.toml", "nonsense"),
-                ("conf.d/readme.md", "nonsense"),
-                ("more.toml", "include = \"deep.toml\""),
-                ("deep.toml", "shards = 2"),
-            ],
-            &[
-                "/etc/c/conf.d",
-                "/etc/c/conf.d/a.toml",
-                "/etc/c/conf.d/b.toml",
-                "/etc/c/config.toml",
-                "/etc/c/deep.toml",
-                "/etc/c/more.toml",
-            ],
-        );
-    }
-
-    #[test]
-    fn a_glob_may_match_nothing() {
-        let routes = "[routes]\n\"/\" = \"http://a\"";
-        check_files(
-            &[("config.toml", &format!("{FRONT}{routes}"))],
-            &["/etc/c/conf.d", "/etc/c/config.toml"],
-        );
-    }
-
-    #[test]
-    fn a_missing_file_is_an_error() {
-        check_error(
-            &[("config.toml", "include = [\"x.toml\"]\nlisten = \":80\"")],
-            r#"
-error: cannot read /etc/c/x.toml: entity not found
- --> /etc/c/config.toml:1:12
-  |
-1 | include = ["x.toml"]
-  |            ^^^^^^^^ included here
-1 error
-"#,
-        );
-    }
-
-    #[test]
-    fn a_key_in_two_files_is_an_error_that_shows_both() {
-        check_error(
-            &[
-                ("config.toml", &format!("{FRONT}[services]\na = \"http://a\"\n")),
-                ("conf.d/a.toml", "listen = \":81\"\n[services]\nb = \"http://b\"\na = \"http://c\"\n"),
-            ],
-            r#"
-error: `listen` is defined twice
- --> /etc/c/conf.d/a.toml:1:1
-  |
-1 | listen = ":81"
-  | ^^^^^^
-  |
- ::: /etc/c/config.toml:2:1
-  |
-2 | listen = ":80"
-  | ------ first here
-error: `a` is defined twice
- --> /etc/c/conf.d/a.toml:4:1
-  |
-4 | a = "http://c"
-  | ^
-  |
- ::: /etc/c/config.toml:4:1
-  |
-4 | a = "http://a"
-  | - first here
-2 errors
-"#,
-        );
-    }
-
-    #[test]
-    fn an_include_that_comes_back_is_an_error() {
-        check_error(
-            &[
-                ("config.toml", "include = \"a.toml\"\nlisten = \":80\""),
-                ("a.toml", "include = \"config.toml\""),
-            ],
-            r#"
-error: /etc/c/config.toml includes itself
- --> /etc/c/a.toml:1:11
-  |
-1 | include = "config.toml"
-  |           ^^^^^^^^^^^^^
-1 error
-"#,
-        );
-    }
-
-    #[test]
-    fn includes_nest_up_to_a_bound() {
-        let names: Vec<_> = (0..=9).map(|depth| format!("{depth}.toml")).collect();
-        let texts: Vec<_> = names.iter().skip(1).map(|name| format!("include = \"{name}\"")).collect();
-        let mut files = vec![("config.toml", "include = \"0.toml\"")];
-        files.extend(names.iter().zip(&texts).map(|(name, text)| (&**name, &**text)));
-        let problems = load_files(&files).unwrap_err();
-        assert_eq!(problems.iter().next().unwrap().title, "/etc/c/8.toml: includes nest deeper than 8");
-    }
+#[cfg(test)]
+mod tests {
+    use super::testing::{check_error, load_files};
 
     #[test]
     fn a_file_that_is_not_there_is_no_configuration() {
@@ -466,17 +180,46 @@ error: `timeout`: `${PASSWORD}` is not a duration
     }
 
     #[test]
-    fn a_glob_is_a_shells() {
-        let check = |pattern: &str, name: &str, expected| {
-            assert_eq!(matches(pattern.as_bytes(), name.as_bytes()), expected, "{pattern} {name}");
-        };
-        check("*.toml", "a.toml", true);
-        check("*.toml", ".toml", true);
-        check("*.toml", "a.toml~", false);
-        check("a*b*c", "axxbxbyc", true);
-        check("a*b*c", "axxbxby", false);
-        check("?.toml", "ab.toml", false);
-        check("", "", true);
-        check("**", "x", true);
+    fn what_follows_from_a_missing_variable_is_not_said() {
+        let text =
+            "listen = ':${PORT}'\n[routes]\n'/' = { to = 'http://${NAME}:80/a?b', timeout = '${T}', x = 1 }";
+        let problems = load_files(&[("config.toml", text)]).unwrap_err();
+        let brief: Vec<_> =
+            problems.brief().into_iter().filter(|line| !line.contains("unknown key")).collect();
+        assert_eq!(
+            brief,
+            [
+                "${PORT} -> environment variable `PORT` is not set",
+                "${NAME} -> environment variable `NAME` is not set",
+                "?b -> a service's URL has no query and no fragment",
+                "${T} -> environment variable `T` is not set",
+            ]
+        );
+        assert_eq!(problems.errors(), 5);
+    }
+
+    #[test]
+    fn what_a_reference_brings_is_no_template() {
+        let text = "listen = ':80'\n[routes]\n'/{id}' = { body = '{id} ${BRACES} $${' }";
+        let loaded = load_files(&[("config.toml", text)]).unwrap();
+        let crate::config::Target::Fixed(fixed) = &loaded.config.routes[0].target else { panic!("no reply") };
+        let mut body = Vec::new();
+        fixed.body.render(&mut body, |_, out| out.push(b'7'));
+        assert_eq!(body, b"7 {id} ${");
+    }
+
+    #[test]
+    fn a_secret_in_a_wrong_template_is_not_shown() {
+        let text = "listen = ':80'\n[routes]\n'/' = { body = 'a {x.${PASSWORD}}' }";
+        let problems = load_files(&[("config.toml", text)]).unwrap_err();
+        assert_eq!(problems.brief(), ["x.${PASSWORD} -> unknown variable in `a {x.${PASSWORD}}`"]);
+    }
+
+    #[test]
+    fn the_files_to_watch_are_known_also_after_an_error() {
+        let files = [("config.toml", "include = 'a.toml'"), ("a.toml", "nonsense")];
+        let problems = load_files(&files).unwrap_err();
+        let found: Vec<_> = problems.files().iter().map(|path| path.to_str().unwrap()).collect();
+        assert_eq!(found, ["/etc/c/a.toml", "/etc/c/config.toml"]);
     }
 }

@@ -3,7 +3,8 @@
 //! Nothing outside this folder validates a value again. A [`Config`] is plain data: it names services and
 //! listeners by index, its patterns and templates are parsed, its durations have units.
 
-pub mod check;
+mod check;
+mod include;
 pub mod keys;
 pub mod load;
 mod print;
@@ -224,8 +225,8 @@ pub enum Format {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
     Text(Arc<str>),
-    /// A name of [`check::LOG_VARIABLES`], without its `$`.
-    Variable(Arc<str>),
+    /// One of [`VARIABLES`](crate::template::log::VARIABLES), without its `$`.
+    Variable(&'static str),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,6 +1,6 @@
 //! What is wrong with a configuration: collected all at once, shown with the line, a picture and the remedy.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc};
 
 use annotate_snippets::{AnnotationKind, Element, Group, Level, Renderer, Snippet};
 
@@ -36,6 +36,11 @@ struct Label {
 }
 
 impl Problem {
+    /// The places with their remarks, the cause first.
+    pub fn labels(&self) -> impl Iterator<Item = (Place, &str)> {
+        self.labels.iter().map(|label| (label.place, &*label.text))
+    }
+
     /// Points at a place, with a remark that may be empty.
     pub fn at(&mut self, place: Place, text: impl Into<String>) -> &mut Self {
         self.labels.push(Label { place, text: text.into() });
@@ -53,7 +58,9 @@ impl Problem {
 #[derive(Clone, Default)]
 pub struct Problems {
     list: Vec<Problem>,
+    errors: usize,
     sources: Arc<Sources>,
+    files: Vec<PathBuf>,
     unreadable: bool,
 }
 
@@ -67,16 +74,21 @@ impl Problems {
     }
 
     fn add(&mut self, severity: Severity, title: String) -> &mut Problem {
+        self.errors += usize::from(severity == Severity::Error);
         self.list.push(Problem { severity, title, labels: Vec::new(), help: None });
         self.list.last_mut().expect("just pushed")
     }
 
     pub fn errors(&self) -> usize {
-        self.list.iter().filter(|problem| problem.severity == Severity::Error).count()
+        self.errors
     }
 
     pub fn warnings(&self) -> usize {
-        self.list.len() - self.errors()
+        self.list.len() - self.errors
+    }
+
+    pub fn len(&self) -> usize {
+        self.list.len()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -96,8 +108,32 @@ impl Problems {
         self.unreadable = true;
     }
 
+    /// Everything that was read or should have been: to be watched until it is mended.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
+    /// Drops those of the problems behind the first `count` that point at what one of the first points at: a `${…}`
+    /// that has no value is no duration either.
+    pub(super) fn drop_consequences_of(&mut self, count: usize) {
+        let place = |problem: &Problem| problem.labels.first().map(|label| label.place);
+        let rest = self.list.split_off(count);
+        let causes: Vec<Place> = self.list.iter().filter_map(place).collect();
+        let is_consequence = |problem: &Problem| {
+            let overlaps = |at: Place| {
+                causes
+                    .iter()
+                    .any(|cause| cause.source == at.source && cause.start < at.end && at.start < cause.end)
+            };
+            place(problem).is_some_and(overlaps)
+        };
+        self.list.extend(rest.into_iter().filter(|problem| !is_consequence(problem)));
+        self.errors = self.list.iter().filter(|problem| problem.severity == Severity::Error).count();
+    }
+
     /// The same in the order of the text, with the texts to draw pictures from.
-    pub(super) fn finish(mut self, sources: Arc<Sources>) -> Self {
+    pub(super) fn finish(mut self, sources: Arc<Sources>, files: Vec<PathBuf>) -> Self {
+        self.files = files;
         self.list
             .sort_by_key(|problem| problem.labels.first().map_or((1, None), |label| (0, Some(label.place))));
         self.sources = sources;
@@ -129,6 +165,24 @@ impl Problems {
         };
         let parts = [count(self.errors(), "error"), count(self.warnings(), "warning")];
         parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+
+    /// Each problem in one line: what it points at, its title, and its remarks in brackets.
+    #[cfg(test)]
+    pub(super) fn brief(&self) -> Vec<String> {
+        let brief = |problem: &Problem| {
+            let mut line = String::new();
+            if let Some((place, _)) = problem.labels().next() {
+                line += &format!("{} -> ", self.sources.slice(place));
+            }
+            line += &problem.title;
+            let remarks = problem.labels().map(|(_, remark)| remark).chain(problem.help.as_deref());
+            for remark in remarks.filter(|remark| !remark.is_empty()) {
+                line += &format!(" [{remark}]");
+            }
+            line
+        };
+        self.list.iter().map(brief).collect()
     }
 
     fn group<'a>(&'a self, problem: &'a Problem) -> Group<'a> {
@@ -184,3 +238,57 @@ impl fmt::Debug for Problems {
 }
 
 impl std::error::Error for Problems {}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::load::from_text;
+
+    /// A configuration with `count` wrong durations.
+    fn wrong(count: usize) -> String {
+        let routes = (0..count).map(|n| format!("'/{n}' = {{ to = 'http://a', timeout = 3 }}\n"));
+        format!("listen = ':80'\n[routes]\n{}", routes.collect::<String>())
+    }
+
+    #[test]
+    fn the_last_line_counts() {
+        let check = |text: &str, expected: &str| {
+            let problems = from_text(text).unwrap_err();
+            assert_eq!(problems.summary(), expected);
+            assert_eq!(problems.to_string().lines().last(), Some(expected));
+        };
+        check(&wrong(1), "1 error");
+        check(&wrong(2), "2 errors");
+        check(&format!("admin = ':1'\n{}", wrong(2)), "2 errors, 1 warning");
+    }
+
+    #[test]
+    fn a_hundred_problems_are_shown_and_all_are_counted() {
+        let shown = from_text(&wrong(10_000)).unwrap_err().to_string();
+        assert_eq!(shown.matches("error: `timeout` must be").count(), 100);
+        assert!(shown.ends_with("\n… and 9900 more\n10000 errors\n"));
+    }
+
+    #[test]
+    fn a_long_line_is_trimmed_to_what_matters() {
+        let text =
+            format!("listen = ':80'\n[routes]\n'/' = {{ body = '{}', timeout = 3 }}\n", "x".repeat(5000));
+        let shown = from_text(&text).unwrap_err().to_string();
+        assert!(shown.lines().all(|line| line.chars().count() <= 140), "{shown}");
+        assert!(shown.contains("timeout = 3"), "{shown}");
+    }
+
+    #[test]
+    fn problems_come_in_the_order_of_the_text() {
+        let text = "[log]\nx = 1\n[services]\ny = 2\n[routes]\n'/' = 3\n";
+        let problems = from_text(text).unwrap_err();
+        let pointed: Vec<_> = problems.brief().iter().map(|line| line.chars().next()).collect();
+        assert_eq!(pointed, [Some('x'), Some('2'), Some('3'), Some('`')]);
+    }
+
+    #[test]
+    fn colour_is_only_for_terminals() {
+        let problems = from_text("").unwrap_err();
+        assert!(problems.render(true).contains("\u{1b}["));
+        assert!(!problems.render(false).contains("\u{1b}["));
+    }
+}

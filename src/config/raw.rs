@@ -23,6 +23,21 @@ pub struct Node {
     pub at: Place,
 }
 
+impl Node {
+    /// The items of a list, or this value as the only one: a list of one may be written without its brackets.
+    pub fn items(&self) -> &[Self] {
+        if let Value::List(list) = &self.value { list } else { std::slice::from_ref(self) }
+    }
+
+    pub fn as_text(&self) -> Option<&Text> {
+        if let Value::String(text) = &self.value { Some(text) } else { None }
+    }
+
+    pub fn as_table(&self) -> Option<&Table> {
+        if let Value::Table(table) = &self.value { Some(table) } else { None }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub enum Value {
     String(Text),
@@ -121,7 +136,7 @@ impl Text {
 
     /// The place of `range`; inside of what a `${…}` put there, the place of the whole `${…}`.
     fn place(&self, range: &Range<usize>) -> Place {
-        let Some(first) = self.start else { return self.at };
+        let Some(first) = self.start.filter(|_| !self.value.is_empty()) else { return self.at };
         let start = self.written_offset(range.start, Side::Start);
         let end = self.written_offset(range.end, Side::End).max(start);
         let absolute = |offset: usize| first.saturating_add(u32::try_from(offset).unwrap_or(u32::MAX));
@@ -193,6 +208,11 @@ impl<'a> Word<'a> {
     /// The same for messages and logs: every `${…}` as written.
     pub fn shown(self) -> String {
         self.text.shown(&(self.start..self.end))
+    }
+
+    /// Whether no `${…}` has a part in it, so that it may be shown.
+    pub fn is_as_written(self) -> bool {
+        self.text.resolved.iter().all(|piece| piece.range.end <= self.start || piece.range.start >= self.end)
     }
 
     pub fn at(self) -> Place {

@@ -56,6 +56,13 @@ impl Sources {
     }
 }
 
+#[cfg(test)]
+impl Sources {
+    pub(super) fn slice(&self, place: Place) -> &str {
+        &self.list[place.source.0 as usize].text[place.start as usize..place.end as usize]
+    }
+}
+
 impl fmt::Debug for Sources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter().map(|(name, _)| name)).finish()

@@ -31,10 +31,22 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn syntax_error(&mut self, error: &::toml::de::Error) {
+        let span = error.span().unwrap_or(self.text.len()..self.text.len());
+        let written = self.text.get(span.clone()).unwrap_or("");
         // `invalid basic string, expected `"`` reads better as a title and a remark.
         let message = error.message();
         let (title, remark) = message.split_once(", ").unwrap_or((message, ""));
-        let place = self.place(error.span().unwrap_or(self.text.len()..self.text.len()));
+        let (title, remark) = match title {
+            "duplicate key" => (format!("`{written}` is defined twice"), String::new()),
+            "string values must be quoted" if written.is_empty() => {
+                ("a value is missing".into(), String::new())
+            }
+            "string values must be quoted" => {
+                ("a string stands in quotes".into(), format!("write \"{written}\""))
+            }
+            _ => (title.to_owned(), remark.to_owned()),
+        };
+        let place = self.place(span);
         self.problems.error(title).at(place, remark);
     }
 
@@ -105,4 +117,70 @@ impl Reader<'_> {
 /// Texts are bounded far below 4 GiB (`load::FILE_BYTES_MAX`).
 fn length(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::load::{from_text, testing::check_problems};
+
+    #[track_caller]
+    fn check(text: &str, expected: &str) {
+        assert_eq!(from_text(text).unwrap_err().to_string(), expected.trim_start());
+    }
+
+    #[test]
+    fn all_syntax_errors_are_shown_at_once() {
+        check(
+            "listen = \":80\n[routes]\n\"/\" = http\nx =\n",
+            r#"
+error: invalid basic string
+ --> config.toml:1:14
+  |
+1 | listen = ":80
+  |              ^ expected `"`
+error: a string stands in quotes
+ --> config.toml:3:7
+  |
+3 | "/" = http
+  |       ^^^^ write "http"
+error: a value is missing
+ --> config.toml:4:4
+  |
+4 | x =
+  |    ^
+3 errors
+"#,
+        );
+    }
+
+    #[test]
+    fn a_key_written_twice_is_an_error() {
+        check_problems("shards = 1\nshards = 2\n", &["shards -> `shards` is defined twice"]);
+        check_problems("[log]\n[routes]\n[log]\n", &["log -> `log` is defined twice"]);
+    }
+
+    #[test]
+    fn values_that_no_key_takes_are_errors() {
+        check_problems(
+            "shards = 99999999999999999999\nstate = 2020-01-01",
+            &[
+                "99999999999999999999 -> `shards`: the number is too large",
+                "2020-01-01 -> `state`: no key takes a date [write it in quotes if it is meant as text]",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_place_inside_a_string_is_found_where_it_stands() {
+        let check = |value: &str, pointed: &str| {
+            let text = format!("listen = ':80'\n[routes]\n'/' = 'http://a'\n[defaults]\ntimeout = {value}");
+            let title =
+                "`timeout`: `1x` is not a duration [write a number and ms, s, m, h or d: 400ms, 2s, 30d]";
+            check_problems(&text, &[&format!("{pointed} -> {title}")]);
+        };
+        check("'1x'", "1x");
+        check("\"1x\"", "1x");
+        check("\"\"\"\n1x\"\"\"", "1x");
+        check("\"\\u0031x\"", "\"\\u0031x\"");
+    }
 }

@@ -54,9 +54,9 @@ mod tests {
 
     #[test]
     fn every_variable_that_config_accepts_has_a_value() {
-        for name in template::VARIABLES {
-            let format = format(&Written::Template(format!("${name} x").into()));
-            let Format::Template(pieces) = format else { panic!("{name}") };
+        for name in crate::template::log::VARIABLES {
+            let written = [WrittenPiece::Variable(name), WrittenPiece::Text(" x".into())];
+            let Format::Template(pieces) = format(&Written::Template(written.into())) else { panic!("{name}") };
             assert_eq!(pieces.len(), 2, "{name}");
         }
     }

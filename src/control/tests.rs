@@ -85,7 +85,7 @@ impl Gateway {
         let mut names = Names::default();
         names.route("GET /a");
         let (sender, builds) = channel();
-        let inputs = reload::Inputs { files: vec![file.clone()], folders: Vec::new() };
+        let inputs = Inputs { files: vec![file.clone()], folders: Vec::new() };
         let first = Built { version: 1, source: "config.toml".to_owned(), inputs, ..Built::default() };
         let control = Control::start(Parts {
             admin: Some(listener),

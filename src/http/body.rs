@@ -138,3 +138,53 @@ impl fmt::Display for BadBody {
 }
 
 impl std::error::Error for BadBody {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exact_body_ends_by_itself() {
+        let mut decoder = Decoder::new(BodyLength::Exact(5));
+        let mut bytes = *b"abcGET";
+        let part = decoder.decode(&mut bytes[..3]);
+        assert_eq!(part, Ok(Decoded { data: 0..3, consumed: 3, finished: false, trailers: None }));
+        assert_eq!((decoder.remaining(), decoder.end_of_stream()), (Some(2), Err(BadBody::Truncated)));
+        let rest = decoder.decode(&mut bytes);
+        assert_eq!(rest, Ok(Decoded { data: 0..2, consumed: 2, finished: true, trailers: None }));
+        assert_eq!((decoder.is_finished(), decoder.end_of_stream()), (true, Ok(())));
+        let after = decoder.decode(&mut bytes);
+        assert_eq!(after, Ok(Decoded { data: 0..0, consumed: 0, finished: true, trailers: None }));
+    }
+
+    #[test]
+    fn no_body_is_finished_from_the_start() {
+        assert!(Decoder::new(BodyLength::Exact(0)).is_finished());
+        assert!(!Decoder::new(BodyLength::Exact(u64::MAX)).is_finished());
+        assert!(!Decoder::new(BodyLength::Chunked).is_finished());
+    }
+
+    #[test]
+    fn a_body_until_close_ends_with_the_stream_only() {
+        let mut decoder = Decoder::new(BodyLength::UntilClose);
+        let part = decoder.decode(&mut b"abc".to_vec());
+        assert_eq!(part, Ok(Decoded { data: 0..3, consumed: 3, finished: false, trailers: None }));
+        assert!(!decoder.is_finished());
+        assert_eq!((decoder.end_of_stream(), decoder.is_finished()), (Ok(()), true));
+    }
+
+    #[test]
+    fn a_chunk_header_is_at_the_end_of_its_room() {
+        for (len, expected) in [
+            (1, "1\r\n"),
+            (15, "f\r\n"),
+            (16, "10\r\n"),
+            (0x1f4, "1f4\r\n"),
+            (usize::MAX, "ffffffffffffffff\r\n"),
+        ] {
+            let mut out = [0; CHUNK_HEADER_MAX];
+            let count = chunk_header(len, &mut out);
+            assert_eq!(str::from_utf8(&out[CHUNK_HEADER_MAX - count..]), Ok(expected));
+        }
+    }
+}

@@ -213,3 +213,255 @@ const fn hex_value(digit: u8) -> u8 {
         _ => (digit | 0x20) - b'a' + 10,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::{BodyLength, CHUNK_HEADER_MAX, Decoder, LAST_CHUNK, chunk_header, invariants};
+    use proptest::prelude::*;
+
+    /// Data, trailers and what is left over, of a body given at once.
+    fn decode(bytes: &[u8]) -> Result<(String, String, String), BadBody> {
+        invariants::chunked(bytes);
+        let mut decoder = Decoder::new(BodyLength::Chunked);
+        let mut bytes = bytes.to_vec();
+        let decoded = decoder.decode(&mut bytes)?;
+        decoder.end_of_stream()?;
+        let text = |range: std::ops::Range<usize>| String::from_utf8_lossy(&bytes[range]).into_owned();
+        Ok((
+            text(decoded.data),
+            text(decoded.trailers.unwrap_or_default()),
+            text(decoded.consumed..bytes.len()),
+        ))
+    }
+
+    fn check(body: &str, data: &str, trailers: &str, rest: &str) {
+        let found = decode(body.as_bytes());
+        assert_eq!(found, Ok((data.to_owned(), trailers.to_owned(), rest.to_owned())), "{body:?}");
+    }
+
+    fn check_refused(body: impl AsRef<[u8]>, expected: BadBody) {
+        let body = body.as_ref();
+        assert_eq!(decode(body), Err(expected), "{}", body.escape_ascii());
+    }
+
+    #[test]
+    fn chunks_become_one_run_of_data() {
+        check("0\r\n\r\n", "", "\r\n", "");
+        check("3\r\nabc\r\n0\r\n\r\n", "abc", "\r\n", "");
+        check("3\r\nabc\r\n1\r\nd\r\n00002\r\n\r\n\r\n0\r\n\r\n", "abcd\r\n", "\r\n", "");
+        check("A\r\n0123456789\r\na\r\n0123456789\r\n000\r\n\r\n", "01234567890123456789", "\r\n", "");
+    }
+
+    #[test]
+    fn what_follows_the_body_is_not_touched() {
+        check("1\r\na\r\n0\r\n\r\nGET / HTTP/1.1\r\n", "a", "\r\n", "GET / HTTP/1.1\r\n");
+        check("0\r\nA: b\r\n\r\n\r\n", "", "A: b\r\n\r\n", "\r\n");
+    }
+
+    #[test]
+    fn a_size_is_one_to_sixteen_hexadecimal_digits() {
+        for size in [
+            "",
+            "+1",
+            "-1",
+            "0x1",
+            "1x",
+            "g",
+            " 1",
+            "\t1",
+            "1.0",
+            "_1",
+            "00000000000000001",
+            "1\0",
+            "\u{ff11}",
+        ] {
+            check_refused(format!("{size}\r\na\r\n0\r\n\r\n"), BadBody::BadChunkSize);
+        }
+        check("0000000000000001\r\na\r\n0\r\n\r\n", "a", "\r\n", "");
+        check_refused("ffffffffffffffff\r\na", BadBody::Truncated);
+        check_refused("fffffffffffffffff\r\na", BadBody::BadChunkSize);
+        // An empty size line was the last chunk for another codec, and what followed it a request.
+        check_refused("\r\nGET /smug HTTP/1.1\r\n\r\n", BadBody::BadChunkSize);
+    }
+
+    #[test]
+    fn lines_end_with_crlf_only() {
+        for body in [
+            "1\na\r\n0\r\n\r\n",
+            "1\ra\r\n0\r\n\r\n",
+            "1\r\r\na\r\n0\r\n\r\n",
+            "1\r\na\r\n0\n\r\n",
+            "1\n\ra\r\n",
+        ] {
+            check_refused(body, BadBody::BadChunkSize);
+        }
+        for body in [
+            "1\r\na\n0\r\n\r\n",
+            "1\r\nab\r\n0\r\n\r\n",
+            "1\r\na0\r\n\r\n",
+            "1\r\na\r0\r\n\r\n",
+            "1\r\na\r\r\n",
+        ] {
+            check_refused(body, BadBody::BadChunkEnd);
+        }
+        for body in ["0\r\n\n", "0\r\nA: b\n\r\n", "0\r\nA: b\r\n\n"] {
+            check_refused(body, BadBody::BadTrailers);
+        }
+    }
+
+    #[test]
+    fn extensions_are_checked_and_dropped() {
+        for extension in [
+            ";a",
+            ";a=b",
+            ";a=\"b;\\\"c\r\"",
+            " ; a = b ;c\t=\"\";d",
+            ";a=b;c=d",
+            ";a;b",
+            ";a ;b",
+            ";a= b",
+            ";a=\"x\" ;b",
+        ] {
+            let extension = extension.replace('\r', "");
+            check(&format!("1{extension}\r\na\r\n0{extension}\r\n\r\n"), "a", "\r\n", "");
+        }
+        for extension in [
+            ";",
+            " ",
+            "\t",
+            ";;a",
+            ";a=",
+            ";a=;",
+            ";=b",
+            "; ",
+            " a",
+            ";a b",
+            ";a=b c",
+            ";a=\"b",
+            ";a=\"b\"c",
+            ";a=b\"c\"",
+            ";a\0",
+            ";a=\"\0\"",
+            ";a=\"\n\"",
+            ";a=b ",
+            ";a ",
+            ";a\n",
+            ";a=\"b\\\r\n\"",
+            ";a(",
+            ",a",
+            ";a=b,c",
+        ] {
+            let body = format!("1{extension}\r\na\r\n0\r\n\r\n");
+            let expected =
+                if extension.starts_with(',') { BadBody::BadChunkSize } else { BadBody::BadExtension };
+            check_refused(body, expected);
+        }
+    }
+
+    #[test]
+    fn extensions_are_bounded_per_chunk_and_by_the_data_they_come_with() {
+        let extension = |len: usize| format!(";{}", "x".repeat(len - 2));
+        check(&format!("1{}\r\na\r\n0\r\n\r\n", extension(256)), "a", "\r\n", "");
+        check_refused(format!("1{}\r\na\r\n", extension(257)), BadBody::ExtensionsTooLong);
+
+        let chunk = format!("1{}\r\na\r\n", extension(255));
+        check_refused(chunk.repeat(70), BadBody::ExtensionsTooLong);
+        let signed = format!("200{}\r\n{}\r\n", extension(255), "x".repeat(512));
+        check(&(signed.repeat(70) + "0\r\n\r\n"), &"x".repeat(512 * 70), "\r\n", "");
+    }
+
+    // RFC 9112 §7.1.2
+
+    #[test]
+    fn trailers_come_whole() {
+        check("0\r\nA: b\r\nC: d\r\n\r\n", "", "A: b\r\nC: d\r\n\r\n", "");
+
+        let mut decoder = Decoder::new(BodyLength::Chunked);
+        let mut bytes = *b"1\r\na\r\n0\r\nA: b\r\n\r\n";
+        let part = decoder.decode(&mut bytes[..12]);
+        assert_eq!(part, Ok(Decoded { data: 3..4, consumed: 9, finished: false, trailers: None }));
+        let rest = decoder.decode(&mut bytes[9..]);
+        assert_eq!(rest, Ok(Decoded { data: 0..0, consumed: 8, finished: true, trailers: Some(0..8) }));
+    }
+
+    #[test]
+    fn trailers_are_fields() {
+        for trailers in
+            ["GET / HTTP/1.1\r\nHost: a", "A : b", " A: b", "A: b\r\n c", "A", ": b", "A: \0", "A: b\rc"]
+        {
+            check_refused(format!("0\r\n{trailers}\r\n\r\n"), BadBody::BadTrailers);
+        }
+    }
+
+    #[test]
+    fn trailers_are_bounded() {
+        check_refused(format!("0\r\nA: {}\r\n\r\n", "x".repeat(TRAILER_BYTES_MAX)), BadBody::TrailersTooLong);
+        check_refused(format!("0\r\nA: {}", "x".repeat(TRAILER_BYTES_MAX)), BadBody::TrailersTooLong);
+        check_refused(format!("0\r\n{}\r\n", "A: b\r\n".repeat(TRAILERS_MAX + 1)), BadBody::TrailersTooLong);
+        let most = "A: b\r\n".repeat(TRAILERS_MAX) + "\r\n";
+        check(&format!("0\r\n{most}"), "", &most, "");
+    }
+
+    #[test]
+    fn a_body_that_breaks_off_is_truncated() {
+        let body = "3;a=b\r\nabc\r\n0\r\nA: b\r\n\r\n";
+        for end in 0..body.len() {
+            check_refused(&body[..end], BadBody::Truncated);
+        }
+    }
+
+    #[test]
+    fn a_decoder_that_has_failed_fails_again() {
+        let mut decoder = Decoder::new(BodyLength::Chunked);
+        assert_eq!(decoder.decode(&mut b"x".to_vec()), Err(BadBody::BadChunkSize));
+        assert_eq!(decoder.decode(&mut b"0\r\n\r\n".to_vec()), Err(BadBody::BadChunkSize));
+        assert_eq!(decoder.end_of_stream(), Err(BadBody::Truncated));
+        assert!(!decoder.is_finished());
+    }
+
+    fn encode(pieces: &[Vec<u8>]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
+            let mut header = [0; CHUNK_HEADER_MAX];
+            let len = chunk_header(piece.len(), &mut header);
+            out.extend_from_slice(&header[CHUNK_HEADER_MAX - len..]);
+            out.extend_from_slice(piece);
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(LAST_CHUNK);
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn decoding_undoes_encoding_however_it_is_cut(
+            pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..8),
+            cuts in proptest::collection::vec(1..30usize, 1..40),
+        ) {
+            let encoded = encode(&pieces);
+            invariants::chunked(&encoded);
+
+            let (mut decoder, mut data, mut rest) = (Decoder::new(BodyLength::Chunked), Vec::new(), &encoded[..]);
+            let mut kept = Vec::new();
+            for cut in cuts.iter().cycle() {
+                let (piece, after) = rest.split_at((*cut).min(rest.len()));
+                rest = after;
+                kept.extend_from_slice(piece);
+                let decoded = decoder.decode(&mut kept).unwrap();
+                data.extend_from_slice(&kept[decoded.data]);
+                kept.drain(..decoded.consumed);
+                if decoded.finished {
+                    break;
+                }
+            }
+            prop_assert_eq!(data, pieces.concat());
+            prop_assert!(rest.is_empty() && kept.is_empty());
+        }
+
+        #[test]
+        fn any_text_is_a_body_or_refused(body in "([0-9a-fA-F]{1,2}|\r\n|\r|\n|;a|=b|\"|A: b| |\t|x|0\r\n){0,16}") {
+            invariants::chunked(body.as_bytes());
+        }
+    }
+}

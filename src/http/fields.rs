@@ -4,7 +4,7 @@ use super::{
     framing::Values,
     head::{BadHead, CONNECTION_OPTIONS_MAX, Field, Rules, Span},
     headers,
-    known::{Known, classify},
+    known::{Known, classify, classify_in},
 };
 
 /// What the fields of one head say that the head itself needs.
@@ -15,19 +15,20 @@ pub(super) struct Gathered<'b> {
     pub(super) hosts: Values<'b>,
     pub(super) upgrades: Values<'b>,
     pub(super) expect_continue: bool,
-    pub(super) has_connection: bool,
+    pub(super) connections: Values<'b>,
 }
 
 /// Fills `fields` from what `httparse` found in `window`, and checks what it does not: line ends and lengths.
-#[inline]
+///
+/// `gathered` is an argument because returning it beside an error costs 10 ns in copies.
 pub(super) fn gather<'b>(
     window: &'b [u8],
     parsed: &[httparse::Header<'b>],
     rules: &Rules,
     fields: &mut Vec<Field>,
-) -> Result<Gathered<'b>, BadHead> {
+    gathered: &mut Gathered<'b>,
+) -> Result<(), BadHead> {
     let base = window.as_ptr().addr();
-    let mut gathered = Gathered::default();
     fields.reserve(parsed.len());
 
     for line in parsed {
@@ -35,19 +36,20 @@ pub(super) fn gather<'b>(
         let value = Span::within(base, line.value);
         check_line(window, name, value, rules)?;
 
-        let known = classify(line.name.as_bytes());
+        let known = classify_in(window, name);
+        #[expect(clippy::wildcard_enum_match_arm, reason = "most fields say nothing about their head")]
         match known {
             Known::Host => gathered.hosts.add(line.value),
             Known::ContentLength => gathered.lengths.add(line.value),
             Known::TransferEncoding => gathered.codings.add(line.value),
             Known::Upgrade => gathered.upgrades.add(line.value),
-            Known::Connection => gathered.has_connection = true,
+            Known::Connection => gathered.connections.add(line.value),
             Known::Expect => gathered.expect_continue |= line.value.eq_ignore_ascii_case(b"100-continue"),
             _ => {}
         }
         fields.push(Field { name, value, known, hop: known.is_hop() });
     }
-    Ok(gathered)
+    Ok(())
 }
 
 /// `httparse` takes a bare LF for a line end and knows no line length.
@@ -80,7 +82,25 @@ pub(super) struct Options {
 /// the recipient and the option is invalid ("MUST NOT send a connection option corresponding to a field that is
 /// intended for all recipients"). Obeying it would let a client strip `Authorization` or `X-Forwarded-For` that a
 /// proxy before us added.
-pub(super) fn read_connection(window: &[u8], fields: &mut [Field]) -> Result<Options, BadHead> {
+#[inline]
+pub(super) fn read_connection(
+    connections: &Values<'_>,
+    window: &[u8],
+    fields: &mut [Field],
+) -> Result<Options, BadHead> {
+    let nothing = Options::default();
+    match *connections {
+        Values::None => Ok(nothing),
+        // Nearly all there are.
+        Values::One(value) if value.eq_ignore_ascii_case(b"keep-alive") => {
+            Ok(Options { keep_alive: true, ..nothing })
+        }
+        Values::One(value) if value.eq_ignore_ascii_case(b"close") => Ok(Options { close: true, ..nothing }),
+        Values::One(_) | Values::Several => read_options(window, fields),
+    }
+}
+
+fn read_options(window: &[u8], fields: &mut [Field]) -> Result<Options, BadHead> {
     let mut said = Options::default();
     let mut others = 0;
     for index in 0..fields.len() {

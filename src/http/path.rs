@@ -79,18 +79,17 @@ const SPECIAL: u8 = 4;
 const BAD: u8 = 8;
 
 const CLASS: [u8; 256] = {
-    let mut class = [PLAIN; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        class[byte] = match byte as u8 {
+    let mut class = [BAD; 256];
+    let mut visible = b'!';
+    while visible <= b'~' {
+        class[visible as usize] = match visible {
             b'/' => SLASH,
             b'.' => DOT,
             b'%' | b'\\' => SPECIAL,
             b'?' | b'#' => BAD,
-            b'!'..=b'~' => PLAIN,
-            _ => BAD,
+            _ => PLAIN,
         };
-        byte += 1;
+        visible += 1;
     }
     class
 };
@@ -98,16 +97,51 @@ const CLASS: [u8; 256] = {
 /// Whether one look at each byte shows that nothing is to be done. `/.` is looked at again by `rewrite`.
 #[inline]
 fn is_plainly_normal(path: &[u8]) -> bool {
-    let Some((b'/', rest)) = path.split_first() else { return false };
-    let mut doubt = 0;
-    let mut after_slash = SLASH | DOT;
-    for byte in rest {
-        let class = CLASS[usize::from(*byte)];
-        doubt |= class & (SPECIAL | BAD | after_slash);
-        // All ones after a slash, else none: `//` and `/.` are in doubt.
-        after_slash = (class & SLASH) * (SLASH | DOT);
+    if path.first() != Some(&b'/') {
+        return false;
     }
-    doubt == 0
+    match path.len() {
+        17.. => is_normal_by::<16>(path),
+        9.. => is_normal_by::<8>(path),
+        _ => path.windows(2).all(|pair| doubt_about(pair[0], pair[1]) == 0),
+    }
+}
+
+/// Judges `N` bytes together; `path` has more than that. The last window overlaps the one before.
+#[inline]
+fn is_normal_by<const N: usize>(path: &[u8]) -> bool {
+    let last = path.len() - N;
+    let mut start = 1;
+    while start < last {
+        if !is_normal_window::<N>(path, start) {
+            return false;
+        }
+        start += N;
+    }
+    is_normal_window::<N>(path, last)
+}
+
+/// Each answer has a place of its own: so written, it becomes a few vector instructions (30 bytes in 5 ns; 22 ns with a
+/// table byte by byte, 60 with one `bool` for all).
+#[inline]
+fn is_normal_window<const N: usize>(path: &[u8], start: usize) -> bool {
+    let window = path[start..].first_chunk::<N>().expect("the caller leaves room for a window");
+    let before = path[start - 1..].first_chunk::<N>().expect("it starts one byte earlier");
+    let mut doubts = [0; N];
+    for (at, doubt) in doubts.iter_mut().enumerate() {
+        *doubt = doubt_about(before[at], window[at]);
+    }
+    doubts == [0; N]
+}
+
+/// 1 when `byte` after `before` may not be normal.
+#[inline]
+fn doubt_about(before: u8, byte: u8) -> u8 {
+    let invisible = u8::from(byte.wrapping_sub(b'!') > b'~' - b'!');
+    let special =
+        u8::from(byte == b'%') | u8::from(byte == b'\\') | u8::from(byte == b'?') | u8::from(byte == b'#');
+    let after_slash = u8::from(before == b'/') & (u8::from(byte == b'/') | u8::from(byte == b'.'));
+    invisible | special | after_slash
 }
 
 #[cold]

@@ -6,21 +6,27 @@ use super::head::{BadHead, Method, Span, Target};
 ///
 /// Bytes past ASCII are refused (RFC 3986 has none), and so is a fragment, which a client must not send
 /// (RFC 9110 §7.1).
-#[inline]
+#[inline(always)]
 pub(super) fn parse(method: Method, text: Span, window: &[u8]) -> Result<Target, BadHead> {
     let bytes = text.of(window);
     if !bytes.is_ascii() || memchr::memchr(b'#', bytes).is_some() {
         return Err(BadHead::BadTarget);
     }
+    if bytes.first() == Some(&b'/') && method != Method::Connect {
+        let (path, query, has_query) = split_query(text, bytes);
+        return Ok(Target::Origin { path, query, has_query });
+    }
+    parse_other(method, text, bytes)
+}
+
+/// The forms that are not a path.
+#[cold]
+fn parse_other(method: Method, text: Span, bytes: &[u8]) -> Result<Target, BadHead> {
     match (bytes, method) {
         (_, Method::Connect) => match split_authority(bytes) {
             Some((_, port)) if port.len() > 1 => Ok(Target::Authority),
             _ => Err(BadHead::BadTarget),
         },
-        ([b'/', ..], _) => {
-            let (path, query, has_query) = split_query(text, bytes);
-            Ok(Target::Origin { path, query, has_query })
-        }
         (b"*", Method::Options) => Ok(Target::Asterisk),
         _ => absolute(text, bytes),
     }
@@ -76,16 +82,22 @@ fn split_authority(text: &[u8]) -> Option<(&[u8], &[u8])> {
             address.parse::<std::net::Ipv6Addr>().ok()?;
             len + 2
         }
-        _ => text.iter().position(|byte| !is_name_byte(*byte)).unwrap_or(text.len()),
+        _ => text.iter().position(|byte| !NAME_BYTES[usize::from(*byte)]).unwrap_or(text.len()),
     };
     let (host, port) = text.split_at(host_len);
     (!host.is_empty() && port_is_valid(port)).then_some((host, port))
 }
 
-#[inline]
-const fn is_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
-}
+/// RFC 3986's `unreserved`.
+static NAME_BYTES: [bool; 256] = {
+    let mut bytes = [false; 256];
+    let mut byte = 0u8;
+    while byte < 128 {
+        bytes[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+        byte += 1;
+    }
+    bytes
+};
 
 fn port_is_valid(text: &[u8]) -> bool {
     match text {

@@ -1,7 +1,7 @@
 //! Trailer sections (RFC 9110 §6.5).
 
 use super::{
-    fields::gather,
+    fields::{Gathered, gather},
     head::{BadHead, Field, Rules},
     known::Known,
 };
@@ -29,7 +29,7 @@ pub fn parse_trailers(section: &[u8], rules: &Rules, fields: &mut Vec<Field>) ->
     if !section.ends_with(b"\r\n") {
         return Err(BadHead::BareLf);
     }
-    gather(section, lines, &Rules { lenient: false, ..*rules }, fields)?;
+    gather(section, lines, &Rules { lenient: false, ..*rules }, fields, &mut Gathered::default())?;
     for field in fields {
         field.hop = field.known != Known::Other || is_forbidden(field.name.of(section));
     }

@@ -13,7 +13,7 @@ use std::{
 
 use super::{Protocol, Why, bell::Bell};
 
-/// Bytes of records waiting in one shard. A record has at least [`RECORD_BYTES_MIN`], so these are at most 65,536
+/// Bytes of records waiting in one shard. A record has at least 102, so these are at most 65,536
 /// records (DESIGN §15).
 pub const RING_BYTES: usize = 4 * 1024 * 1024;
 /// A record whose strings are empty.

@@ -17,7 +17,7 @@ use std::{
     time::SystemTime,
 };
 
-use super::{bell::Bell, format::utc};
+use super::{bell::Bell, calendar::utc};
 
 /// Events waiting for the log thread; further ones are dropped and counted.
 pub const WAITING_MAX: usize = 1024;

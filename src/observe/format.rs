@@ -1,10 +1,13 @@
 //! Access records as text: nginx's `combined`, JSON, or a template with nginx's variables.
 
-use std::{io::Write, sync::Arc};
+use std::{io::Write, net::IpAddr, sync::Arc};
 
-use jiff::{Timestamp, tz::TimeZone};
-
-use super::{Names, access::Record};
+use super::{
+    Names,
+    access::Record,
+    calendar::Calendar,
+    text::{escaped, fraction, json_string, microseconds, milliseconds, number, status},
+};
 
 /// How a record is written; each ends with a newline.
 #[derive(Clone, Debug)]
@@ -246,11 +249,18 @@ fn json(record: &Record<'_>, names: &Names, calendar: &mut Calendar, out: &mut V
 
 /// The client's address without its port; `unix:` on a Unix socket, as nginx.
 fn address(record: &Record<'_>, out: &mut Vec<u8>) {
-    let written = match record.peer {
-        Some(peer) => write!(out, "{}", peer.ip()),
-        None => out.write_all(b"unix:"),
-    };
-    written.expect("a Vec takes all");
+    match record.peer.map(|peer| peer.ip()) {
+        Some(IpAddr::V4(address)) => {
+            for (index, octet) in address.octets().into_iter().enumerate() {
+                if index > 0 {
+                    out.push(b'.');
+                }
+                number(u64::from(octet), out);
+            }
+        }
+        Some(IpAddr::V6(address)) => write!(out, "{address}").expect("a Vec takes all"),
+        None => out.extend_from_slice(b"unix:"),
+    }
 }
 
 /// The request line as received; `-` when nothing was.
@@ -283,133 +293,9 @@ fn host_of(url: &str) -> &str {
     if scheme.contains("unix") { rest } else { rest.split('/').next().unwrap_or(rest) }
 }
 
-/// As nginx's `escape=default`: `"`, `\`, controls and everything from 0x7F as `\xXX`; `-` for what is not there.
-fn escaped(bytes: Option<&[u8]>, out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    let Some(bytes) = bytes else { return out.push(b'-') };
-    let mut rest = bytes;
-    while let Some(plain) = rest.iter().position(|byte| matches!(byte, ..0x20 | b'"' | b'\\' | 0x7F..)) {
-        out.extend_from_slice(&rest[..plain]);
-        let byte = usize::from(rest[plain]);
-        out.extend_from_slice(&[b'\\', b'x', DIGITS[byte >> 4], DIGITS[byte & 15]]);
-        rest = &rest[plain + 1..];
-    }
-    out.extend_from_slice(rest);
-}
-
-/// A JSON string (RFC 8259 §7), or `null`. Bytes that are not UTF-8 become U+FFFD, since JSON text is UTF-8 (§8.1).
-fn json_string(bytes: Option<&[u8]>, out: &mut Vec<u8>) {
-    let Some(bytes) = bytes else { return out.extend_from_slice(b"null") };
-    out.push(b'"');
-    for chunk in bytes.utf8_chunks() {
-        let mut rest = chunk.valid().as_bytes();
-        while let Some(plain) = rest.iter().position(|byte| matches!(byte, ..0x20 | b'"' | b'\\')) {
-            out.extend_from_slice(&rest[..plain]);
-            match rest[plain] {
-                byte @ (b'"' | b'\\') => out.extend_from_slice(&[b'\\', byte]),
-                byte => write!(out, "\\u{byte:04x}").expect("a Vec takes all"),
-            }
-            rest = &rest[plain + 1..];
-        }
-        out.extend_from_slice(rest);
-        if !chunk.invalid().is_empty() {
-            out.extend_from_slice("\u{FFFD}".as_bytes());
-        }
-    }
-    out.push(b'"');
-}
-
-fn number(mut value: u64, out: &mut Vec<u8>) {
-    let mut digits = [0; 20];
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b'0' + u8::try_from(value % 10).expect("a digit");
-        value /= 10;
-        if value == 0 {
-            return out.extend_from_slice(&digits[start..]);
-        }
-    }
-}
-
-/// Always three digits, as nginx.
-fn status(status: u16, out: &mut Vec<u8>) {
-    if status < 100 {
-        out.extend_from_slice(if status < 10 { b"00" } else { b"0" });
-    }
-    number(u64::from(status), out);
-}
-
-/// Seconds with three decimals, nginx's resolution.
-fn milliseconds(time_us: u64, out: &mut Vec<u8>) {
-    number(time_us / 1_000_000, out);
-    fraction(time_us, out);
-}
-
-/// `.123`
-fn fraction(time_us: u64, out: &mut Vec<u8>) {
-    out.push(b'.');
-    status(u16::try_from(time_us / 1000 % 1000).expect("below 1000"), out);
-}
-
-/// Seconds with six decimals.
-fn microseconds(time_us: u64, out: &mut Vec<u8>) {
-    milliseconds(time_us, out);
-    status(u16::try_from(time_us % 1000).expect("below 1000"), out);
-}
-
-/// `2026-11-22T19:00:00.123Z`
-pub(super) fn utc(time_us: u64, out: &mut Vec<u8>) {
-    let time = timestamp(time_us);
-    write!(out, "{}", time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ")).expect("a Vec takes all");
-}
-
-/// The texts of one second, which thousands of records share.
-pub(super) struct Calendar {
-    zone: TimeZone,
-    second: u64,
-    texts: Texts,
-}
-
-#[derive(Default)]
-pub(super) struct Texts {
-    /// `22/Nov/2026:19:00:00 +0000`, in local time as nginx's.
-    local: String,
-    /// `2026-11-22T19:00:00+00:00`, in local time as nginx's.
-    iso8601: String,
-    /// `2026-11-22T19:00:00`
-    utc: String,
-}
-
-impl Calendar {
-    pub(super) fn new(zone: TimeZone) -> Self {
-        Self { zone, second: u64::MAX, texts: Texts::default() }
-    }
-
-    fn at(&mut self, time_us: u64) -> &Texts {
-        let second = time_us / 1_000_000;
-        if second != self.second {
-            let time = timestamp(second * 1_000_000);
-            let local = time.to_zoned(self.zone.clone());
-            self.texts.local = local.strftime("%d/%b/%Y:%H:%M:%S %z").to_string();
-            self.texts.iso8601 = local.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
-            self.texts.utc = time.strftime("%Y-%m-%dT%H:%M:%S").to_string();
-            self.second = second;
-        }
-        &self.texts
-    }
-}
-
-fn timestamp(time_us: u64) -> Timestamp {
-    i64::try_from(time_us)
-        .ok()
-        .and_then(|time_us| Timestamp::from_microsecond(time_us).ok())
-        .unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
-    use jiff::tz::Offset;
+    use jiff::tz::{Offset, TimeZone};
 
     use super::*;
     use crate::observe::{Protocol, Why};

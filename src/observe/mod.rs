@@ -6,12 +6,15 @@
 
 pub mod access;
 mod bell;
+mod calendar;
 pub mod event;
 pub mod format;
 pub mod metrics;
 pub mod names;
 pub mod process;
 pub mod prometheus;
+mod sink;
+mod text;
 pub mod totals;
 pub mod why;
 pub mod writer;

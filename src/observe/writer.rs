@@ -5,10 +5,7 @@
 //! then is dropped and counted.
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{self, Write},
-    os::fd::AsFd,
-    path::PathBuf,
+    io,
     sync::{
         Arc,
         atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
@@ -24,9 +21,13 @@ use super::{
     Names, NamesCell,
     access::{self, Log, RING_BYTES, Ring},
     bell::Bell,
+    calendar::Calendar,
     event::{Event, Events, Level, Queue, Repeats, WAITING_MAX},
-    format::{Calendar, Format, line},
+    format::{Format, line},
+    sink::{Sink, Sinks},
 };
+
+pub use super::sink::{Settings, Target};
 
 /// Between two rounds while records come.
 const ROUND: Duration = Duration::from_millis(50);
@@ -38,24 +39,6 @@ const BLOCK_BYTES: usize = 64 * 1024;
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Commands waiting for the log thread.
 const COMMANDS_MAX: usize = 16;
-
-/// Where and how the logs are written.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// `None`: no access log.
-    pub access: Option<(Target, Format)>,
-    pub events: Target,
-    /// Events below it are not written.
-    pub level: Level,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    Stdout,
-    Stderr,
-    /// Appended to; opened again on [`Handle::reopen`].
-    File(PathBuf),
-}
 
 /// The log thread. Dropping it writes what is left and ends the thread: drop it after the shards.
 pub struct Writer {
@@ -94,13 +77,6 @@ enum Command {
     Reopen,
     Apply(Sinks),
     Stop,
-}
-
-/// Settings with their files open.
-struct Sinks {
-    access: Option<(Sink, Format)>,
-    events: Sink,
-    level: Level,
 }
 
 impl Writer {
@@ -199,58 +175,6 @@ impl Handle {
         // Full only when the thread has been stuck for many commands: none of them would be obeyed.
         _ = self.commands.try_send(command);
         self.bell.tell();
-    }
-}
-
-impl Sinks {
-    fn open(settings: &Settings) -> io::Result<Self> {
-        let access = match &settings.access {
-            Some((target, format)) => Some((Sink::open(target)?, format.clone())),
-            None => None,
-        };
-        Ok(Self { access, events: Sink::open(&settings.events)?, level: settings.level })
-    }
-}
-
-struct Sink {
-    target: Target,
-    file: File,
-}
-
-impl Sink {
-    fn open(target: &Target) -> io::Result<Self> {
-        // The standard streams are written to directly: Rust's own are locked and search every block for line ends.
-        let file = match target {
-            Target::Stdout => File::from(io::stdout().as_fd().try_clone_to_owned()?),
-            Target::Stderr => File::from(io::stderr().as_fd().try_clone_to_owned()?),
-            Target::File(path) => OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(path)
-                .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?,
-        };
-        Ok(Self { target: target.clone(), file })
-    }
-
-    /// Writes all of `text` or returns how much was not.
-    fn write(&mut self, text: &[u8]) -> usize {
-        let mut rest = text;
-        while !rest.is_empty() {
-            match self.file.write(rest) {
-                Ok(0) => break,
-                Ok(count) => rest = &rest[count..],
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait(),
-                Err(_) => break,
-            }
-        }
-        rest.len()
-    }
-
-    /// A terminal or pipe that another process made non-blocking: waits until it takes more.
-    fn wait(&self) {
-        let mut ready = [rustix::event::PollFd::new(&self.file, rustix::event::PollFlags::OUT)];
-        _ = rustix::event::poll(&mut ready, None);
     }
 }
 
@@ -452,7 +376,12 @@ fn now_us() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, io::Read, time::Instant};
+    use std::{
+        fs::{self, OpenOptions},
+        io::Read,
+        path::PathBuf,
+        time::Instant,
+    };
 
     use super::*;
     use crate::observe::{access::Record, event, event::Origin};
@@ -537,9 +466,11 @@ mod tests {
         let text = folder.read("access");
         let written = u64::try_from(text.lines().count()).unwrap();
         assert_eq!(written + dropped.access, 2 * u64::try_from(per_shard).unwrap());
-        let whole = r#"unix: - - [01/Jan/1970:00:00:00 +0000] "GET / HTTP/1.1" 200 0 "-" ""#;
         for line in text.lines() {
-            let number = line.strip_prefix(whole).and_then(|rest| rest.strip_suffix('"'));
+            // The time is local, so only its ends are known.
+            let rest = line.strip_prefix("unix: - - [").and_then(|rest| rest.split_once("] "));
+            let number = rest.and_then(|(_, rest)| rest.strip_prefix(r#""GET / HTTP/1.1" 200 0 "-" ""#));
+            let number = number.and_then(|number| number.strip_suffix('"'));
             assert!(number.is_some_and(|number| number.parse::<usize>().is_ok()), "{line}");
         }
         assert_eq!(folder.read("events").lines().count(), 1, "the second shard says the same: counted");

@@ -18,11 +18,16 @@
 
 mod captures;
 mod conflict;
+mod draft;
 mod host;
 mod index;
+#[cfg(test)]
+mod oracle;
+mod overlap;
 mod parse;
 mod pattern;
 mod relation;
+mod segment;
 mod tree;
 
 pub use self::{
@@ -38,3 +43,10 @@ pub use self::{
 pub const VARIABLES_MAX: usize = 16;
 /// Segments in one pattern; also the depth of the deepest search.
 pub const SEGMENTS_MAX: usize = 64;
+
+/// The pattern of a key that is right.
+#[cfg(test)]
+#[track_caller]
+fn pattern(key: &str) -> Pattern {
+    Pattern::parse(key).unwrap_or_else(|error| panic!("{key}: {error}"))
+}

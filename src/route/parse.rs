@@ -166,11 +166,10 @@ fn path(text: &str, path_at: usize) -> Result<(Vec<Segment>, End), BadPattern> {
             }
             return bad(start - 1..end + 1, "slashes are merged before a path is matched: write one");
         }
-        if segments.len() == SEGMENTS_MAX {
-            return bad(at, format!("a pattern has at most {SEGMENTS_MAX} segments"));
-        }
-
         match piece(written, at.clone())? {
+            Piece::Segment(_) if segments.len() == SEGMENTS_MAX => {
+                return bad(at, format!("a pattern has at most {SEGMENTS_MAX} segments"));
+            }
             Piece::Segment(segment) => segments.push(segment),
             Piece::End(end) if is_last => return Ok((segments, end)),
             Piece::End(_) => return bad(at, format!("`{written}` can only stand at the end")),
@@ -282,4 +281,140 @@ fn check_names(pattern: &Pattern, path_at: usize) -> Result<(), BadPattern> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::route::{Pattern, pattern};
+
+    /// Checks method, host, literal prefix and variables.
+    #[track_caller]
+    fn check(key: &str, method: &str, host: &str, literal: &str, variables: &[&str]) {
+        let pattern = pattern(key);
+        assert_eq!(pattern.text(), key);
+        assert_eq!(pattern.method().unwrap_or(""), method, "{key}");
+        assert_eq!(pattern.host().unwrap_or(""), host, "{key}");
+        assert_eq!(pattern.literal_prefix(), literal, "{key}");
+        assert_eq!(pattern.variables().collect::<Vec<_>>(), variables, "{key}");
+    }
+
+    #[test]
+    fn a_key_is_a_method_a_host_and_a_path() {
+        check("/", "", "", "/", &[]);
+        check("/ping", "", "", "/ping", &[]);
+        check("GET /users/{id}", "GET", "", "/users/", &["id"]);
+        check("api.example.com/", "", "api.example.com", "/", &[]);
+        check("GET api.example.com/home/{id}", "GET", "api.example.com", "/home/", &["id"]);
+        check("PROPFIND *.Example.com./", "PROPFIND", "*.example.com", "/", &[]);
+        check("X-Y my_host/", "X-Y", "my_host", "/", &[]);
+        check("[::0:1]/x", "", "[::1]", "/x", &[]);
+        check("127.0.0.1/", "", "127.0.0.1", "/", &[]);
+        check("/old/{p...}", "", "", "/old/", &["p"]);
+        check("/{a}/b/{_c9}/{rest...}", "", "", "/", &["a", "_c9", "rest"]);
+        check("/end/{$}", "", "", "/end/", &[]);
+        check("/a%2Fb/%C3%A9/x:y/~u/a*/$a,b;c=d", "", "", "/a%2Fb/%C3%A9/x:y/~u/a*/$a,b;c=d", &[]);
+    }
+
+    /// Checks which bytes of `key` an error points at, and words of its text.
+    #[track_caller]
+    fn check_refused(key: &str, at: &str, what: &str) {
+        let error = Pattern::parse(key).expect_err(key);
+        assert_eq!(&key[error.at.clone()], at, "{key}: {error}");
+        assert!(error.what.contains(what), "{key}: {error}");
+    }
+
+    #[test]
+    fn a_key_without_a_path_is_refused() {
+        check_refused("", "", "the path is missing");
+        check_refused("example.com", "example.com", "write `example.com/`");
+        check_refused("GET ", "GET ", "the path is missing");
+        check_refused("http://example.com/x", "http://", "write `example.com/x`");
+    }
+
+    #[test]
+    fn a_method_is_a_token_in_upper_case() {
+        check_refused("get /", "get", "`GET`");
+        check_refused(" /", " ", "not with a space");
+        check_refused("G@T /", "G@T", "not a method");
+        check_refused("ANY /", "ANY", "leave the method out");
+        check_refused("* /", "*", "leave the method out");
+        check_refused("GET  /", " ", "one space");
+        check_refused("GET a.test /", " ", "one space");
+    }
+
+    #[test]
+    fn a_host_is_a_name_without_a_port() {
+        check_refused("a.test:80/", ":80", "`on`");
+        check_refused("GET [::1]:80/", ":80", "`on`");
+        check_refused("[::1/", "[::1", "`]`");
+        check_refused("[::g]/", "[::g]", "IPv6");
+        check_refused("[::1]x/", "[::1]x", "IPv6");
+        check_refused("*/", "*", "leave the host out");
+        check_refused("a.*.test/", "a.*.test", "`*.example.com`");
+        check_refused("*x.test/", "*x.test", "`*.example.com`");
+        check_refused("a..test/", "a..test", "not a host");
+        check_refused("*./", "*.", "`*.example.com`");
+        check_refused(".test/", ".test", "not a host");
+        check_refused("a b.test/", "a", "upper case");
+        check_refused("münchen.test/", "münchen.test", "Punycode");
+        check_refused(&format!("{}.test/", "a".repeat(64)), &format!("{}.test", "a".repeat(64)), "63");
+        check_refused(&format!("{}test/", "a.".repeat(126)), &format!("{}test", "a.".repeat(126)), "253");
+    }
+
+    #[test]
+    fn a_variable_is_a_whole_segment_with_a_name_of_its_own() {
+        check_refused("/x-{id}", "x-{id}", "whole segment");
+        check_refused("/{id}.json", "{id}.json", "whole segment");
+        check_refused("/{id", "{id", "whole segment");
+        check_refused("/id}", "id}", "whole segment");
+        check_refused("/{}", "{}", "not a name");
+        check_refused("/{a}{b}", "{a}{b}", "not a name");
+        check_refused("/{9}", "{9}", "not a name");
+        check_refused("/{a-b}", "{a-b}", "not a name");
+        check_refused("/{...}", "{...}", "no name");
+        check_refused("/{rest...}/x", "{rest...}", "at the end");
+        check_refused("/{rest...}/", "{rest...}", "at the end");
+        check_refused("/{$}/x", "{$}", "at the end");
+        check_refused("/{jwt}", "{jwt}", "another name");
+        check_refused("/a/{x}/{x}", "/a/{x}/{x}", "two variables");
+        check_refused("GET /{x}/{x...}", "/{x}/{x...}", "two variables");
+    }
+
+    #[test]
+    fn a_literal_is_spelled_as_in_a_normalised_path() {
+        check_refused("/a/../b", "..", "dot segments");
+        check_refused("/.", ".", "dot segments");
+        check_refused("//a", "//", "write one");
+        check_refused("/a//", "//", "write one");
+        check_refused("/%61dmin", "%61", "write `a`");
+        check_refused("/a%2e", "%2e", "write `.`");
+        check_refused("/a%3a", "%3a", "write `%3A`");
+        check_refused("/a%00", "%00", "NUL");
+        check_refused("/a%", "%", "`%25`");
+        check_refused("/a%4", "%", "`%25`");
+        check_refused("/a%é", "%", "`%25`");
+        check_refused("/a b", " ", "`%20`");
+        check_refused("/café", "é", "`%C3%A9`");
+        check_refused("/a\\b", "\\", "refused");
+        check_refused("/a?b=c", "?b=c", "query");
+        check_refused("/a#b", "#b", "fragment");
+    }
+
+    #[test]
+    fn wildcards_of_other_routers_are_refused() {
+        check_refused("/static/*", "*", "end the path with `/`");
+        check_refused("/static/**", "**", "end the path with `/`");
+        check_refused("/users/:id", ":id", "`{id}`");
+    }
+
+    #[test]
+    fn segments_and_variables_are_bounded() {
+        let variables = |count: usize| (0..count).map(|n| format!("/{{v{n}}}")).collect::<String>();
+        assert!(Pattern::parse(&variables(16)).is_ok());
+        assert!(Pattern::parse(&variables(17)).unwrap_err().what.contains("16 variables"));
+        assert!(Pattern::parse(&"/a".repeat(64)).is_ok());
+        assert!(Pattern::parse(&format!("{}/{{$}}", "/a".repeat(64))).is_ok());
+        assert!(Pattern::parse(&format!("{}/{{r...}}", "/a".repeat(64))).is_ok());
+        assert!(Pattern::parse(&"/a".repeat(65)).unwrap_err().what.contains("64 segments"));
+    }
 }

@@ -176,7 +176,7 @@ impl<'p> Meet<'p> {
         let method = if methods(a, b) == Order::Around { b.method() } else { a.method() };
         let host = if hosts(&a.host, &b.host) == Order::Around { &b.host } else { &a.host };
 
-        let (short, long) = if a.segments.len() <= b.segments.len() { (a, b) } else { (b, a) };
+        let (short, long) = if a.segments.len() < b.segments.len() { (a, b) } else { (b, a) };
         let mut segments: Vec<&Segment> = long.segments.iter().collect();
         for (shared, segment) in segments.iter_mut().zip(&short.segments) {
             // Names come from the longer one only, so that none comes twice.
@@ -238,5 +238,130 @@ impl<'p> Meet<'p> {
             End::Rest(_) => "/",
         };
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::{Relation, compare};
+    use crate::route::{
+        oracle::{self, Route, universe},
+        pattern,
+    };
+
+    #[track_caller]
+    fn check(a: &str, b: &str, expected: Relation) {
+        let mirrored = match &expected {
+            Relation::MoreSpecific => Relation::MoreGeneral,
+            Relation::MoreGeneral => Relation::MoreSpecific,
+            Relation::Disjoint | Relation::Equal | Relation::Overlap(_) => expected.clone(),
+        };
+        assert_eq!(compare(&pattern(a), &pattern(b)), expected, "{a} and {b}");
+        if !matches!(expected, Relation::Overlap(_)) {
+            assert_eq!(compare(&pattern(b), &pattern(a)), mirrored, "{b} and {a}");
+        }
+    }
+
+    #[test]
+    fn a_longer_prefix_and_a_literal_are_more_specific() {
+        check("/a/", "/", Relation::MoreSpecific);
+        check("/a/b/", "/a/", Relation::MoreSpecific);
+        check("/a/{x}", "/a/", Relation::MoreSpecific);
+        check("/a/b", "/a/{x}", Relation::MoreSpecific);
+        check("/a/{$}", "/a/", Relation::MoreSpecific);
+        check("/{$}", "/", Relation::MoreSpecific);
+        check("/a/{x}/c", "/{y}/{z}/{w}", Relation::MoreSpecific);
+    }
+
+    #[test]
+    fn names_of_variables_do_not_matter() {
+        check("/{x}", "/{y}", Relation::Equal);
+        check("/a/", "/a/{rest...}", Relation::Equal);
+        check("EXAMPLE.com/", "example.com./", Relation::Equal);
+        check("[::1]/", "[0:0::1]/", Relation::Equal);
+    }
+
+    #[test]
+    fn what_shares_no_request_is_disjoint() {
+        check("/a", "/b", Relation::Disjoint);
+        check("/a", "/a/b", Relation::Disjoint);
+        check("/a", "/a/{$}", Relation::Disjoint);
+        check("/a", "/a/b/", Relation::Disjoint);
+        check("GET /a", "POST /a", Relation::Disjoint);
+        check("HEAD /a", "POST /a", Relation::Disjoint);
+        check("a.test/", "b.test/", Relation::Disjoint);
+        check("a.test/", "*.a.test/", Relation::Disjoint);
+        check("xa.test/", "*.a.test/", Relation::Disjoint);
+        check("*.ba.test/", "*.a.test/", Relation::Disjoint);
+        check("GET /{x}", "POST /a/", Relation::Disjoint);
+    }
+
+    #[test]
+    fn methods_and_hosts_are_more_specific_than_none() {
+        check("GET /a", "/a", Relation::MoreSpecific);
+        check("HEAD /a", "GET /a", Relation::MoreSpecific);
+        check("HEAD /a", "/a", Relation::MoreSpecific);
+        check("a.test/", "/", Relation::MoreSpecific);
+        check("*.test/", "/", Relation::MoreSpecific);
+        check("a.test/", "*.test/", Relation::MoreSpecific);
+        check("b.a.test/", "*.test/", Relation::MoreSpecific);
+        check("*.a.test/", "*.test/", Relation::MoreSpecific);
+        check("GET a.test/x", "/", Relation::MoreSpecific);
+    }
+
+    #[test]
+    fn no_dimension_outranks_another() {
+        check("a.test/", "/ping", Relation::Overlap("a.test/ping".to_owned()));
+        check("GET /", "/ping", Relation::Overlap("GET /ping".to_owned()));
+        check("GET /", "a.test/", Relation::Overlap("GET a.test/".to_owned()));
+        check("HEAD /{x}", "GET /a", Relation::Overlap("HEAD /a".to_owned()));
+        check("/{x}/b", "/a/{y}", Relation::Overlap("/a/b".to_owned()));
+        check("/{x}/b", "/a/", Relation::Overlap("/a/b".to_owned()));
+        check("/{x}/{$}", "/a/", Relation::Overlap("/a/".to_owned()));
+        check("*.test/a", "GET www.a.test/", Relation::Overlap("GET www.a.test/a".to_owned()));
+    }
+
+    #[test]
+    fn a_prefix_owns_its_path_without_the_slash() {
+        check("/admin", "/admin/", Relation::MoreSpecific);
+        check("GET /admin", "/admin/", Relation::MoreSpecific);
+        check("/admin/", "/{page}", Relation::MoreSpecific);
+        check("/admin/", "GET /{page}", Relation::MoreSpecific);
+        check("/admin/", "a.test/{page}", Relation::MoreSpecific);
+        check("/{x}", "/{y}/", Relation::MoreSpecific);
+        check("/a/{x}/", "/{y}/{z}", Relation::MoreSpecific);
+        check("/admin", "a.test/admin/", Relation::Overlap("a.test/admin".to_owned()));
+        check("/a/{x}/", "/{y}/b", Relation::Overlap("/a/b".to_owned()));
+        check("GET /{x}", "a.test/{y}/", Relation::Overlap("GET a.test/x".to_owned()));
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_the_order_of_the_sets(a in oracle::route(), b in oracle::route()) {
+            let requests = universe();
+            let set = |route: &Route| -> BTreeSet<usize> {
+                let route = Route { listener: None, ..route.clone() };
+                (0..requests.len()).filter(|&request| route.matches(&requests[request]).is_some()).collect()
+            };
+            let (a, b) = (Route { listener: None, ..a }, Route { listener: None, ..b });
+            let (set_a, set_b) = (set(&a), set(&b));
+            let shared: BTreeSet<usize> = set_a.intersection(&set_b).copied().collect();
+            let found = compare(&a.pattern, &b.pattern);
+            if shared.is_empty() {
+                prop_assert_eq!(found, Relation::Disjoint);
+            } else if set_a == set_b {
+                prop_assert_eq!(found, Relation::Equal);
+            } else if shared == set_a || oracle::owns(&a, &b, &shared, &requests) {
+                prop_assert_eq!(found, Relation::MoreSpecific);
+            } else if shared == set_b || oracle::owns(&b, &a, &shared, &requests) {
+                prop_assert_eq!(found, Relation::MoreGeneral);
+            } else {
+                prop_assert!(matches!(found, Relation::Overlap(_)), "{:?}", found);
+            }
+        }
     }
 }

@@ -1,102 +1,100 @@
 //! The patterns of all hosts as trees of segments, and the search in one tree.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    ops::Range,
-    sync::Arc,
-};
+use std::{collections::HashMap, ops::Range};
 
 use foldhash::fast::FixedState;
 
-use super::{
-    captures::Captures,
-    pattern::{End, Pattern, Segment},
-};
-
-/// More literals than this below one node are found by hash.
-const FEW: usize = 8;
+use super::{captures::Captures, segment::Segment};
 
 /// A place in [`Trees::nodes`].
 pub(super) type NodeId = u32;
 
-/// Nodes, edges and leaves of all trees, each kind side by side.
+/// Nodes, edges and leaves of all trees, each kind side by side: 10,000 routes fit into a second-level cache.
 #[derive(Debug, Default)]
 pub(super) struct Trees {
-    nodes: Vec<Node>,
-    edges: Vec<Edge>,
-    crowds: Vec<HashMap<Arc<[u8]>, NodeId, FixedState>>,
-    leaves: Vec<Leaf>,
-}
-
-/// A list within one of the vectors of [`Trees`].
-#[derive(Clone, Copy, Debug, Default)]
-struct Span {
-    start: u32,
-    end: u32,
-}
-
-impl Span {
-    fn range(self) -> Range<usize> {
-        self.start as usize..self.end as usize
-    }
+    pub(super) nodes: Vec<Node>,
+    pub(super) edges: Vec<Edge>,
+    /// What literals have beyond their first eight bytes.
+    pub(super) tails: Vec<u8>,
+    pub(super) crowds: Vec<HashMap<Box<[u8]>, NodeId, FixedState>>,
+    pub(super) leaves: Vec<Leaf>,
+    /// Methods other than GET.
+    pub(super) methods: Vec<Box<str>>,
 }
 
 /// Where a path is after some of its segments.
 #[derive(Debug)]
-struct Node {
-    edges: Span,
-    crowd: Option<u32>,
-    variable: Option<NodeId>,
-    /// Patterns that end here without a slash, then those that own the path for want of one.
-    bare: Span,
-    /// Patterns that end with a slash and nothing behind it.
-    slash: Span,
-    /// Patterns that take whatever follows the slash.
-    rest: Span,
+pub(super) struct Node {
+    pub(super) literals: Literals,
+    pub(super) variable: Option<NodeId>,
+    /// Where the leaves begin: first those of patterns that end here without a slash, followed by those that own
+    /// the path for want of one.
+    pub(super) bare: u32,
+    /// Then those of patterns that end with a slash and nothing behind it.
+    pub(super) slash: u32,
+    /// Then those of patterns that take whatever follows the slash.
+    pub(super) rest: u32,
+    pub(super) end: u32,
+}
+
+impl Node {
+    pub(super) fn bare(&self) -> Range<usize> {
+        self.bare as usize..self.slash as usize
+    }
+
+    pub(super) fn slash(&self) -> Range<usize> {
+        self.slash as usize..self.rest as usize
+    }
+
+    pub(super) fn rest(&self) -> Range<usize> {
+        self.rest as usize..self.end as usize
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Literals {
+    Few { start: u32, count: u8 },
+    Crowd(u32),
 }
 
 #[derive(Debug)]
-struct Edge {
-    literal: Arc<[u8]>,
-    to: NodeId,
+pub(super) struct Edge {
+    /// The first eight bytes of the literal, padded with zeros.
+    pub(super) head: u64,
+    pub(super) len: u32,
+    /// Where the ninth byte is in [`Trees::tails`].
+    pub(super) tail: u32,
+    pub(super) to: NodeId,
 }
 
 /// A route at the end of its pattern.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Leaf {
     pub(super) route: u32,
     pub(super) rank: u32,
-    listener: Option<u32>,
+    pub(super) listener: Option<u32>,
     pub(super) methods: Methods,
     pub(super) needs_slash: bool,
     /// Another host's tree may own a path that this one matches with a variable.
     pub(super) yields: bool,
     /// Variables that are one segment.
-    variables: u8,
-    named_rest: bool,
+    pub(super) variables: u8,
+    pub(super) named_rest: bool,
 }
 
 impl Leaf {
+    #[inline]
     fn is_on(&self, listener: usize) -> bool {
         self.listener.is_none_or(|bound| bound as usize == listener)
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Methods {
     All,
     GetAndHead,
-    Only(Arc<str>),
-}
-
-impl Methods {
-    pub(super) fn has(&self, method: &[u8]) -> bool {
-        match self {
-            Self::All => true,
-            Self::GetAndHead => method == b"GET" || method == b"HEAD",
-            Self::Only(name) => name.as_bytes() == method,
-        }
-    }
+    /// A place in [`Trees::methods`].
+    Only(u32),
 }
 
 /// What is searched for.
@@ -126,62 +124,89 @@ impl Trees {
     /// `at` is where the path goes on: at a slash or at its end. `variables` were passed on the way.
     fn descend(
         &self,
-        node: NodeId,
-        at: usize,
-        variables: usize,
+        mut node: NodeId,
+        mut at: usize,
+        mut variables: usize,
         search: &mut Search<'_>,
         captures: &mut Captures,
     ) -> Option<&Leaf> {
-        let node = &self.nodes[node as usize];
         let path = search.path;
-        let Some((_, rest)) = path[at..].split_first() else {
-            return self.first(node.bare, at, search, captures);
-        };
-        let start = at + 1;
-        if rest.is_empty() {
-            let found = self.first(node.slash, start, search, captures);
-            return found.or_else(|| self.first(node.rest, start, search, captures));
-        }
-
-        let len = rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len());
-        let end = start + len;
-        if let Some(child) = self.child(node, &rest[..len])
-            && let Some(leaf) = self.descend(child, end, variables, search, captures)
-        {
-            return Some(leaf);
-        }
-        if let Some(child) = node.variable
-            && len > 0
-        {
-            captures.set(variables, place(start, end));
-            if let Some(leaf) = self.descend(child, end, variables + 1, search, captures) {
-                return Some(leaf);
+        loop {
+            let here = &self.nodes[node as usize];
+            if at == path.len() {
+                return self.first(here.bare(), at, search, captures);
             }
+            let start = at + 1;
+            if start == path.len() {
+                let found = self.first(here.slash(), start, search, captures);
+                return found.or_else(|| self.first(here.rest(), start, search, captures));
+            }
+
+            let segment = Segment::at(path, start);
+            let takes_rest = !here.rest().is_empty();
+            if let Some(child) = self.child(here, &segment) {
+                if here.variable.is_none() && !takes_rest {
+                    (node, at) = (child, segment.end);
+                    continue;
+                }
+                let found = self.descend(child, segment.end, variables, search, captures);
+                if found.is_some() {
+                    return found;
+                }
+            }
+            if let Some(child) = here.variable
+                && segment.end > start
+            {
+                captures.set(variables, place(start, segment.end));
+                if !takes_rest {
+                    (node, at, variables) = (child, segment.end, variables + 1);
+                    continue;
+                }
+                let found = self.descend(child, segment.end, variables + 1, search, captures);
+                if found.is_some() {
+                    return found;
+                }
+            }
+            return self.first(here.rest(), start, search, captures);
         }
-        self.first(node.rest, start, search, captures)
     }
 
-    fn child(&self, node: &Node, segment: &[u8]) -> Option<NodeId> {
-        if let Some(crowd) = node.crowd {
-            return self.crowds[crowd as usize].get(segment).copied();
+    #[inline]
+    pub(super) fn child(&self, node: &Node, segment: &Segment<'_>) -> Option<NodeId> {
+        match node.literals {
+            Literals::Few { start, count } => {
+                let start = start as usize;
+                let edges = &self.edges[start..start + usize::from(count)];
+                let is_it = |edge: &&Edge| {
+                    edge.head == segment.head
+                        && edge.len as usize == segment.bytes.len()
+                        && (edge.len <= 8 || self.tail(edge) == &segment.bytes[8..])
+                };
+                edges.iter().find(is_it).map(|edge| edge.to)
+            }
+            Literals::Crowd(crowd) => self.crowds[crowd as usize].get(segment.bytes).copied(),
         }
-        let edges = &self.edges[node.edges.range()];
-        edges.iter().find(|edge| *edge.literal == *segment).map(|edge| edge.to)
+    }
+
+    fn tail(&self, edge: &Edge) -> &[u8] {
+        let start = edge.tail as usize;
+        &self.tails[start..start + edge.len as usize - 8]
     }
 
     /// The first of `leaves` that takes the listener and the method; `{rest...}` is the path from `rest_at` on.
+    #[inline]
     fn first(
         &self,
-        leaves: Span,
+        leaves: Range<usize>,
         rest_at: usize,
         search: &mut Search<'_>,
         captures: &mut Captures,
     ) -> Option<&Leaf> {
-        for leaf in &self.leaves[leaves.range()] {
+        for leaf in &self.leaves[leaves] {
             if !leaf.is_on(search.listener) {
                 continue;
             }
-            if !leaf.methods.has(search.method) {
+            if !self.takes(leaf, search.method) {
                 search.other_method = true;
                 continue;
             }
@@ -196,6 +221,24 @@ impl Trees {
         None
     }
 
+    /// Whether the route of `leaf` takes the method.
+    pub(super) fn takes(&self, leaf: &Leaf, method: &[u8]) -> bool {
+        match leaf.methods {
+            Methods::All => true,
+            Methods::GetAndHead => method == b"GET" || method == b"HEAD",
+            Methods::Only(name) => self.methods[name as usize].as_bytes() == method,
+        }
+    }
+
+    /// The only method that the route of `leaf` takes, where GET stands for HEAD, too; `None` when it takes all.
+    pub(super) fn method_of(&self, leaf: &Leaf) -> Option<&str> {
+        match leaf.methods {
+            Methods::All => None,
+            Methods::GetAndHead => Some("GET"),
+            Methods::Only(name) => Some(&self.methods[name as usize]),
+        }
+    }
+
     /// Adds to `matches` every leaf that takes the path on the listener, whatever its method.
     pub(super) fn matches<'t>(
         &'t self,
@@ -207,157 +250,20 @@ impl Trees {
         let mut open = vec![(root, 0)];
         while let Some((node, at)) = open.pop() {
             let node = &self.nodes[node as usize];
-            let spans = match path[at..].split_first() {
-                None => [node.bare, Span::default()],
-                Some((_, [])) => [node.slash, node.rest],
-                Some((_, rest)) => {
-                    let len = rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len());
-                    let end = at + 1 + len;
-                    open.extend(self.child(node, &rest[..len]).map(|child| (child, end)));
-                    open.extend(node.variable.filter(|_| len > 0).map(|child| (child, end)));
-                    [node.rest, Span::default()]
-                }
+            let leaves = if at == path.len() {
+                node.bare()
+            } else if at + 1 == path.len() {
+                node.slash().start..node.rest().end
+            } else {
+                let segment = Segment::at(path, at + 1);
+                open.extend(self.child(node, &segment).map(|child| (child, segment.end)));
+                let variable = node.variable.filter(|_| !segment.bytes.is_empty());
+                open.extend(variable.map(|child| (child, segment.end)));
+                node.rest()
             };
-            let leaves = spans.into_iter().flat_map(|span| &self.leaves[span.range()]);
-            matches.extend(leaves.filter(|leaf| leaf.is_on(listener)));
+            matches.extend(self.leaves[leaves].iter().filter(|leaf| leaf.is_on(listener)));
         }
     }
-
-    /// Calls `each` with every leaf whose pattern shares a path with `pattern`, until it returns false.
-    ///
-    /// A route with a prefix comes twice where the path without its slash is shared, too.
-    pub(super) fn each_overlap(&self, root: NodeId, pattern: &Pattern, each: &mut impl FnMut(&Leaf) -> bool) {
-        let mut open = vec![(root, 0)];
-        while let Some((node, depth)) = open.pop() {
-            let node = &self.nodes[node as usize];
-            let (spans, below) = match pattern.segments.get(depth) {
-                Some(Segment::Literal(literal)) => {
-                    open.extend(self.child(node, literal.as_bytes()).map(|child| (child, depth + 1)));
-                    open.extend(node.variable.map(|child| (child, depth + 1)));
-                    ([node.rest, Span::default(), Span::default()], false)
-                }
-                Some(Segment::Variable(_)) => ([node.rest, Span::default(), Span::default()], true),
-                None => match pattern.end {
-                    // What owns the path without the slash stands among `bare`.
-                    End::Bare => ([node.bare, Span::default(), Span::default()], false),
-                    End::Slash => ([node.slash, node.rest, Span::default()], false),
-                    End::Rest(_) => ([node.bare, node.slash, node.rest], true),
-                },
-            };
-            if below {
-                open.extend(self.edges[node.edges.range()].iter().map(|edge| (edge.to, depth + 1)));
-                open.extend(node.variable.map(|child| (child, depth + 1)));
-            }
-            for leaf in spans.into_iter().flat_map(|span| &self.leaves[span.range()]) {
-                if !each(leaf) {
-                    return;
-                }
-            }
-        }
-    }
-
-    /// The leaves of patterns with exactly this path.
-    pub(super) fn at(&self, root: NodeId, segments: &[&Segment], end: &End) -> &[Leaf] {
-        let mut node = &self.nodes[root as usize];
-        for segment in segments {
-            let child = match segment {
-                Segment::Literal(literal) => self.child(node, literal.as_bytes()),
-                Segment::Variable(_) => node.variable,
-            };
-            let Some(child) = child else {
-                return &[];
-            };
-            node = &self.nodes[child as usize];
-        }
-        let span = match end {
-            End::Bare => node.bare,
-            End::Slash => node.slash,
-            End::Rest(_) => node.rest,
-        };
-        &self.leaves[span.range()]
-    }
-
-    /// Adds a tree and returns its root.
-    pub(super) fn add(&mut self, draft: Draft) -> NodeId {
-        let children: Vec<(Arc<[u8]>, NodeId)> =
-            draft.literals.into_iter().map(|(literal, child)| (literal, self.add(child))).collect();
-        let variable = draft.variable.map(|child| self.add(*child));
-
-        let edge_start = index(self.edges.len());
-        let crowd = (children.len() > FEW).then(|| {
-            self.crowds.push(children.iter().cloned().collect());
-            index(self.crowds.len() - 1)
-        });
-        self.edges.extend(children.into_iter().map(|(literal, to)| Edge { literal, to }));
-        let node = Node {
-            edges: Span { start: edge_start, end: index(self.edges.len()) },
-            crowd,
-            variable,
-            bare: self.add_leaves(draft.bare),
-            slash: self.add_leaves(draft.slash),
-            rest: self.add_leaves(draft.rest),
-        };
-        self.nodes.push(node);
-        index(self.nodes.len() - 1)
-    }
-
-    fn add_leaves(&mut self, mut leaves: Vec<Leaf>) -> Span {
-        leaves.sort_by_key(|leaf| leaf.rank);
-        let start = index(self.leaves.len());
-        self.leaves.extend(leaves);
-        Span { start, end: index(self.leaves.len()) }
-    }
-}
-
-/// A tree while patterns are put into it.
-#[derive(Default)]
-pub(super) struct Draft {
-    literals: BTreeMap<Arc<[u8]>, Draft>,
-    variable: Option<Box<Draft>>,
-    bare: Vec<Leaf>,
-    slash: Vec<Leaf>,
-    rest: Vec<Leaf>,
-}
-
-impl Draft {
-    pub(super) fn insert(&mut self, pattern: &Pattern, listener: Option<usize>, route: usize, rank: usize) {
-        let variables = pattern.segment_variables();
-        let leaf = Leaf {
-            route: index(route),
-            rank: index(rank),
-            listener: listener.map(index),
-            methods: match &pattern.method {
-                None => Methods::All,
-                Some(method) if &**method == "GET" => Methods::GetAndHead,
-                Some(method) => Methods::Only(Arc::clone(method)),
-            },
-            needs_slash: false,
-            yields: pattern.end == End::Bare && variables > 0,
-            variables: u8::try_from(variables).expect("a pattern has few variables"),
-            named_rest: matches!(pattern.end, End::Rest(Some(_))),
-        };
-
-        let mut node = self;
-        for segment in &pattern.segments {
-            node = match segment {
-                Segment::Literal(literal) => node.literals.entry(Arc::from(literal.as_bytes())).or_default(),
-                Segment::Variable(_) => node.variable.get_or_insert_default(),
-            };
-        }
-        match pattern.end {
-            End::Bare => node.bare.push(leaf),
-            End::Slash => node.slash.push(leaf),
-            End::Rest(_) => {
-                node.bare.push(Leaf { needs_slash: true, ..leaf.clone() });
-                node.rest.push(leaf);
-            }
-        }
-    }
-}
-
-/// Counts of routes, nodes and listeners are far below 2³².
-pub(super) fn index(count: usize) -> u32 {
-    u32::try_from(count).expect("there are fewer than 2³² of anything in a configuration")
 }
 
 fn place(start: usize, end: usize) -> Range<u32> {

@@ -58,8 +58,10 @@ impl Buffer {
 
     /// Drops what is unread; the headroom is restored.
     pub fn clear(&mut self) {
-        self.bytes.clear();
-        if self.bytes.capacity() >= Self::HEADROOM {
+        if self.bytes.len() >= Self::HEADROOM {
+            self.bytes.truncate(Self::HEADROOM);
+        } else if self.bytes.capacity() >= Self::HEADROOM {
+            // Once in a buffer's life: what lies in the headroom afterwards does not matter.
             self.bytes.resize(Self::HEADROOM, 0);
         }
         self.start = self.bytes.len();
@@ -130,15 +132,14 @@ impl Buffer {
         self.bytes.capacity()
     }
 
-    /// The whole backing vector, for writing a message from scratch.
+    /// The bytes, for appending to a message that is being written.
     pub fn vec(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
 
-    /// Empties the buffer for writing a message from scratch, from place 0 on.
+    /// Empties the buffer for writing a message from scratch: what is appended is unread.
     pub fn start_writing(&mut self) -> &mut Vec<u8> {
-        self.bytes.clear();
-        self.start = 0;
+        self.clear();
         &mut self.bytes
     }
 

@@ -168,11 +168,7 @@ pub(super) fn retry(entry: &Entry, inherited: &Retry, problems: &mut Problems) -
 fn retry_on(entry: &Entry, retry: &mut Retry, problems: &mut Problems) {
     (retry.on_connect, retry.on_reset, retry.on_timeout) = (false, false, false);
     retry.on_status.clear();
-    let nodes = match &entry.node.value {
-        Value::List(list) => list.iter().collect(),
-        _ => vec![&entry.node],
-    };
-    for node in nodes {
+    for node in entry.node.items() {
         let status = match &node.value {
             Value::Integer(status) => u16::try_from(*status).ok(),
             Value::String(text) => match text.as_str() {
@@ -196,10 +192,125 @@ fn retry_on(entry: &Entry, retry: &mut Retry, problems: &mut Problems) {
             Some(status) if !retry.on_status.contains(&status) => retry.on_status.push(status),
             Some(_) => {}
             None => {
+                let shown = match &node.value {
+                    Value::String(text) => format!("`{}`", text.word().shown()),
+                    Value::Integer(value) => value.to_string(),
+                    Value::Float(_) | Value::Bool(_) | Value::List(_) | Value::Table(_) => {
+                        node.value.kind().into()
+                    }
+                };
                 let remark = "connect, reset, timeout, or a status from 400 to 599";
-                problems.error("`on` names failures that are retried").at(node.at, remark);
+                problems.error(format!("{shown} is no failure to retry on")).at(node.at, remark);
             }
         }
     }
     retry.on_status.sort_unstable();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load::testing::{check_problems, good};
+
+    fn text(defaults: &str) -> String {
+        format!("listen = ':80'\n[routes]\n'/' = 'http://a'\n[defaults]\n{defaults}\n")
+    }
+
+    #[track_caller]
+    fn check_wrong(defaults: &str, expected: &[&str]) {
+        check_problems(&text(defaults), expected);
+    }
+
+    #[test]
+    fn routes_inherit() {
+        let route = |defaults: &str| good(&text(defaults)).routes.remove(0);
+        let plain = route("");
+        assert_eq!((plain.timeout, plain.max_body), (Duration::from_secs(30), 1 << 20));
+        assert_eq!(plain.retry, Defaults::default().retry);
+
+        let changed =
+            route("timeout = '1m'\nmax_body = false\nretry = { on = [503, '502', 'timeout', 503] }");
+        assert_eq!((changed.timeout, changed.max_body), (Duration::from_secs(60), u64::MAX));
+        let expected = Retry {
+            on_connect: false,
+            on_reset: false,
+            on_timeout: true,
+            on_status: vec![502, 503],
+            tries: 2,
+            budget_percent: 20,
+        };
+        assert_eq!(changed.retry, expected);
+        assert_eq!(route("retry = false").retry.tries, 1);
+    }
+
+    #[test]
+    fn every_bound_has_its_key() {
+        let limits = good(&text(
+            "max_head = '16KiB'\nmax_line = 4096\nmax_headers = 50\nclient_header_timeout = '1s'\n\
+             keepalive_timeout = '2s'\nclient_body_timeout = '3s'\nmin_body_rate = 10\ntunnel_idle = '4s'\n\
+             drain = '5s'\nmax_connections = 6",
+        ))
+        .limits;
+        let expected = Limits {
+            head_bytes_max: 16_384,
+            line_bytes_max: 4096,
+            headers_max: 50,
+            head_timeout: Duration::from_secs(1),
+            idle_timeout: Duration::from_secs(2),
+            body_timeout: Duration::from_secs(3),
+            body_rate_min: 10,
+            tunnel_idle: Duration::from_secs(4),
+            drain: Duration::from_secs(5),
+            connections_max: Some(6),
+        };
+        assert_eq!(limits, expected);
+        assert_eq!(good(&text("max_connections = 'auto'")).limits, Limits::default());
+    }
+
+    #[test]
+    fn a_wrong_value_is_an_error() {
+        let check = |line: &str, expected: &str| check_wrong(line, &[expected]);
+        let durations = "[write a number and ms, s, m, h or d: 400ms, 2s, 30d]";
+        check("timeout = '10x'", &format!("10x -> `timeout`: `10x` is not a duration {durations}"));
+        check("timeout = '10'", "10 -> `timeout`: `10` is not a duration [the unit is missing: 10s]");
+        check("timeout = 10", "10 -> `timeout` must be a duration such as \"2s\", not an integer");
+        check("timeout = '0s'", "0s -> `timeout`: 0s is not within 1ms and 1d");
+        check("connect = '2h'", "2h -> `connect`: 2h is not within 1ms and 1h");
+        check("max_body = '10m'", "'10m' -> `max_body`: `10m` is not a size [write 10MiB]");
+        let sizes = "[write bytes, or a number and kB, MB, GB, KiB, MiB or GiB: 64KiB]";
+        check("max_body = '1TiB'", &format!("'1TiB' -> `max_body`: `1TiB` is not a size {sizes}"));
+        check("max_body = -1", &format!("-1 -> `max_body`: `-1` is not a size {sizes}"));
+        check("max_body = true", "true -> `max_body` must be a size such as \"1MiB\", not a boolean");
+        check("max_head = 1", "1 -> `max_head`: 1 is not within 1KiB and 1MiB");
+        check("max_headers = 0", "0 -> `max_headers`: 0 is not within 1 and 1000");
+        check("max_headers = 1.5", "1.5 -> `max_headers` must be an integer, not a number with a fraction");
+        check(
+            "max_connections = 'all'",
+            "'all' -> `max_connections` must be \"auto\" or a number, not a string",
+        );
+        check(
+            "max_line = '64KiB'",
+            "'64KiB' -> `max_line` (65536 bytes) is larger than `max_head` (32768) [a line is part of a head]",
+        );
+        check(
+            "time_out = '1s'",
+            "time_out -> unknown key `time_out` in [defaults] [did you mean `timeout`?]",
+        );
+    }
+
+    #[test]
+    fn a_wrong_retry_is_an_error() {
+        let check = |retry: &str, expected: &str| check_wrong(&format!("retry = {retry}"), &[expected]);
+        let on = "[connect, reset, timeout, or a status from 400 to 599]";
+        check("true", "true -> `retry` must be a table or false, not a boolean");
+        check("{ on = 'conect' }", &format!("'conect' -> `conect` is no failure to retry on {on}"));
+        check("{ on = [200] }", &format!("200 -> 200 is no failure to retry on {on}"));
+        check("{ tries = 0 }", "0 -> `tries`: 0 is not within 1 and 10");
+        check(
+            "{ budget = '20' }",
+            "20 -> `budget`: `20` is not a share [write a whole number from 0 to 100 and %: 20%]",
+        );
+        check("{ budget = 20 }", "20 -> `budget` must be a share such as \"20%\", not an integer");
+        check("{ try = 3 }", "try -> unknown key `try` in `retry` [known are on, tries, budget]");
+    }
 }

@@ -18,9 +18,9 @@ const BACKLOG_DEFAULT: u32 = 4096;
 const BACKLOG_MAX: u32 = 65_535;
 
 const EXAMPLE: &str = "the smallest configuration is
-       listen = \":8080\"
-       [routes]
-       \"/\" = \"http://127.0.0.1:3000\"";
+listen = \":8080\"
+[routes]
+\"/\" = \"http://127.0.0.1:3000\"";
 
 /// All listeners. None at all is an error.
 pub(super) fn all(entry: Option<&Entry>, problems: &mut Problems) -> Vec<Listen> {
@@ -28,10 +28,7 @@ pub(super) fn all(entry: Option<&Entry>, problems: &mut Problems) -> Vec<Listen>
         problems.error("`listen` is missing").help(EXAMPLE);
         return Vec::new();
     };
-    let nodes = match &entry.node.value {
-        Value::List(list) => list.iter().collect(),
-        _ => vec![&entry.node],
-    };
+    let nodes = entry.node.items();
     if nodes.is_empty() {
         problems.error("`listen` is empty").at(entry.node.at, "").help(EXAMPLE);
     }
@@ -176,5 +173,116 @@ pub(super) fn collide(a: &Address, b: &Address) -> bool {
             a == b || a.port() == b.port() && everywhere(a.ip()) && everywhere(b.ip())
         }
         _ => a == b,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load::testing::{check_problems, good};
+
+    const ROUTES: &str = "\n[routes]\n\"/\" = \"http://a\"\n";
+
+    #[track_caller]
+    fn check(listen: &str, expected: &[(&str, &str)]) {
+        let config = good(&format!("listen = {listen}{ROUTES}"));
+        let found: Vec<_> =
+            config.listen.iter().map(|one| (&*one.name, format!("{:?}", one.address))).collect();
+        let expected: Vec<_> = expected.iter().map(|&(name, address)| (name, address.to_owned())).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[track_caller]
+    fn check_wrong(listen: &str, expected: &[&str]) {
+        check_problems(&format!("listen = {listen}{ROUTES}"), expected);
+    }
+
+    #[test]
+    fn an_address_has_many_forms() {
+        check("':8080'", &[(":8080", "Tcp([::]:8080)")]);
+        check("'*:8080'", &[("*:8080", "Tcp([::]:8080)")]);
+        check("'http://:8080'", &[("http://:8080", "Tcp([::]:8080)")]);
+        check("'127.0.0.1:8080'", &[("127.0.0.1:8080", "Tcp(127.0.0.1:8080)")]);
+        check("'[::1]:80'", &[("[::1]:80", "Tcp([::1]:80)")]);
+        check("'127.0.0.1'", &[("127.0.0.1", "Tcp(127.0.0.1:80)")]);
+        check("'unix:/run/x.sock'", &[("unix:/run/x.sock", "Unix(\"/run/x.sock\")")]);
+        check("[':80', ':81']", &[(":80", "Tcp([::]:80)"), (":81", "Tcp([::]:81)")]);
+        check("{ address = ':80' }", &[(":80", "Tcp([::]:80)")]);
+    }
+
+    #[test]
+    fn a_narrower_address_may_share_a_port() {
+        check("[':80', '127.0.0.1:80']", &[(":80", "Tcp([::]:80)"), ("127.0.0.1:80", "Tcp(127.0.0.1:80)")]);
+        check("['127.0.0.1:0', '127.0.0.1:0']", &[("127.0.0.1:0", "Tcp(127.0.0.1:0)"); 2]);
+    }
+
+    #[test]
+    fn flags_follow_the_address_or_are_keys() {
+        for listen in ["':80 backlog=7 lenient'", "{ address = ':80', backlog = 7, lenient = true }"] {
+            let config = good(&format!("listen = {listen}{ROUTES}"));
+            assert_eq!((config.listen[0].backlog, config.listen[0].lenient), (7, true));
+        }
+        let config = good(&format!("listen = ':80'{ROUTES}"));
+        assert_eq!((config.listen[0].backlog, config.listen[0].lenient), (BACKLOG_DEFAULT, false));
+    }
+
+    #[test]
+    fn a_wrong_address_is_an_error() {
+        check_wrong("8080", &["8080 -> `listen` must be an address, not an integer [write \":8080\"]"]);
+        check_wrong("'8080'", &["8080 -> `8080` is not an address [write \":8080\"]"]);
+        check_wrong("true", &["true -> `listen` must be an address such as \":8080\", not a boolean"]);
+        check_wrong("':80808'", &["80808 -> `80808` is not a port [a number up to 65535]"]);
+        check_wrong("':'", &[" -> `` is not a port [a number up to 65535]"]);
+        check_wrong("'::1'", &["::1 -> `::1`: an IPv6 address stands in brackets [write [::1]:8080]"]);
+        check_wrong("'[::1]80'", &["[::1]80 -> `[::1]80` is not an IPv6 address [write [::1]:8080]"]);
+        check_wrong("'10.0.0.256:80'", &["10.0.0.256 -> `10.0.0.256` is neither an address nor a host name"]);
+        check_wrong("'app:80'", &["app -> `app`: a listener needs an address, not a name"]);
+        check_wrong(
+            "'localhost:80'",
+            &["localhost -> `localhost`: a listener needs an address, not a name [write 127.0.0.1 or [::1]]"],
+        );
+        check_wrong("':80/x'", &["/x -> a listener has an address and a port, nothing else"]);
+        check_wrong("''", &["'' -> an empty listen line [write \":8080\"]"]);
+        check_wrong("{}", &["{} -> a listener needs an `address`"]);
+        check_wrong(
+            "'unix:x.sock'",
+            &["x.sock -> the path of a unix socket must be absolute [write unix:/run/app.sock]"],
+        );
+        check_wrong(
+            "'https://:443'",
+            &["https -> a listener cannot speak https:// [this build listens for http:// only]"],
+        );
+    }
+
+    #[test]
+    fn a_wrong_flag_is_an_error() {
+        check_wrong(
+            "':80 lenint'",
+            &["lenint -> unknown key `lenint` in a listen line [did you mean `lenient`?]"],
+        );
+        check_wrong(
+            "':80 proxy_protocol'",
+            &["proxy_protocol -> unknown key `proxy_protocol` in a listen line [known are backlog, lenient]"],
+        );
+        check_wrong("':80 backlog'", &["backlog -> `backlog` needs a value [write backlog=1024]"]);
+        check_wrong("':80 backlog=0'", &["0 -> `backlog`: 0 is not within 1 and 65535"]);
+        check_wrong("':80 lenient=yes'", &["yes -> `lenient` takes no value"]);
+        check_wrong(
+            "{ address = ':80', backlog = '7' }",
+            &["'7' -> `backlog` must be an integer, not a string"],
+        );
+    }
+
+    #[test]
+    fn two_listeners_on_one_address_are_an_error() {
+        let expected = ["':80' -> two listeners have the same address [first here]"];
+        check_wrong("['http://:80', ':80']", &expected);
+        check_wrong("['0.0.0.0', ':80']", &expected);
+    }
+
+    #[test]
+    fn listen_must_be_there() {
+        check_wrong("[]", &[&format!("[] -> `listen` is empty [{EXAMPLE}]")]);
+        check_problems("[routes]\n'/' = 'http://a'", &[&format!("`listen` is missing [{EXAMPLE}]")]);
     }
 }

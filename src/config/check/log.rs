@@ -1,51 +1,21 @@
 //! `[log]`: where records go and how they look.
 
-use std::{path::PathBuf, sync::Arc};
+use std::path::PathBuf;
 
 use super::read::{self, Fields};
-use crate::config::{
-    Access, Events, Format, Level, Log, Piece, Sink, keys,
-    problem::Problems,
-    raw::{Entry, Value, Word},
+use crate::{
+    config::{
+        Access, Events, Format, Level, Log, Piece, Sink, keys,
+        problem::Problems,
+        raw::{Entry, Value, Word},
+    },
+    template::log,
 };
-
-/// The variables a format may have, without their `$`: nginx's, then ours.
-pub const VARIABLES: [&str; 29] = [
-    "remote_addr",
-    "remote_port",
-    "remote_user",
-    "time_local",
-    "time_iso8601",
-    "msec",
-    "request",
-    "request_method",
-    "request_uri",
-    "server_protocol",
-    "status",
-    "body_bytes_sent",
-    "bytes_sent",
-    "http_referer",
-    "http_user_agent",
-    "http_host",
-    "host",
-    "request_id",
-    "request_time",
-    "upstream_addr",
-    "upstream_status",
-    "upstream_response_time",
-    "route",
-    "service",
-    "endpoint",
-    "why",
-    "side",
-    "added_time",
-    "attempts",
-];
 
 const LEVELS: [(&str, Level); 4] =
     [("error", Level::Error), ("warn", Level::Warn), ("info", Level::Info), ("debug", Level::Debug)];
 
-pub(super) fn log(entry: Option<&Entry>, problems: &mut Problems) -> Log {
+pub(super) fn read(entry: Option<&Entry>, problems: &mut Problems) -> Log {
     let mut log = Log {
         access: Some(Access { to: Sink::Stdout, format: Format::Combined }),
         events: Events { to: Sink::Stderr, level: Level::Info },
@@ -130,38 +100,102 @@ fn format(word: Word<'_>, problems: &mut Problems) -> Option<Format> {
         }
         _ => {}
     }
-    pieces(word, problems).map(Format::Template)
+    let pieces = log::parse(word.as_str()).map_err(|bad| bad_format(word, &bad, problems)).ok()?;
+    let pieces = pieces.into_iter().map(|piece| match piece {
+        log::Piece::Text(text) => Piece::Text(text.into()),
+        log::Piece::Variable(name) => Piece::Variable(name),
+    });
+    Some(Format::Template(pieces.collect()))
 }
 
-/// The text between variables and the variables, `$name` or `${name}`. There is no escape for a dollar sign, as in
-/// nginx.
-fn pieces(word: Word<'_>, problems: &mut Problems) -> Option<Arc<[Piece]>> {
-    let text = word.as_str();
-    let mut pieces = Vec::new();
-    let mut fits = true;
-    let mut at = 0;
-    while let Some(dollar) = text[at..].find('$').map(|found| at + found) {
-        if dollar > at {
-            pieces.push(Piece::Text(text[at..dollar].into()));
+fn bad_format(word: Word<'_>, bad: &log::BadFormat<'_>, problems: &mut Problems) {
+    match *bad {
+        log::BadFormat::Unknown { name, at } => {
+            let start = at + word.as_str()[at..].find(name).unwrap_or(0);
+            let wrong = word.slice(start..start + name.len());
+            let title = format!("unknown variable `${}` in a log format", wrong.shown());
+            read::unknown_name(title, wrong, log::VARIABLES.into_iter(), problems);
         }
-        let braced = text[dollar + 1..].starts_with('{');
-        let start = dollar + 1 + usize::from(braced);
-        let rest = &text[start..];
-        let length = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
-        let name = &rest[..length];
-        let closed = !braced || rest[length..].starts_with('}');
-        at = start + length + usize::from(braced && closed);
-        if VARIABLES.contains(&name) && closed {
-            pieces.push(Piece::Variable(name.into()));
-        } else {
-            let title = format!("unknown variable `{}` in a log format", word.slice(dollar..at).shown());
-            let wrong = word.slice(start..start + length);
-            read::unknown_name(title, wrong, VARIABLES.into_iter(), problems);
-            fits = false;
+        log::BadFormat::NoName { at } => {
+            let place = word.slice(at..at + 1).at();
+            problems.error("a `$` without the name of a variable in a log format").at(place, "");
         }
     }
-    if at < text.len() {
-        pieces.push(Piece::Text(text[at..].into()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load::testing::{check_problems, good};
+
+    fn text(log: &str) -> String {
+        format!("listen = ':80'\n[routes]\n'/' = 'http://a'\n[log]\n{log}\n")
     }
-    fits.then(|| pieces.into())
+
+    #[track_caller]
+    fn check(log: &str, expected: Option<(Sink, Format)>) {
+        let expected = expected.map(|(to, format)| Access { to, format });
+        assert_eq!(good(&text(log)).log.access, expected);
+    }
+
+    #[track_caller]
+    fn check_wrong(log: &str, expected: &str) {
+        check_problems(&text(log), &[expected]);
+    }
+
+    #[test]
+    fn the_access_log_has_many_forms() {
+        check("", Some((Sink::Stdout, Format::Combined)));
+        check("access = false", None);
+        check("access = './a.log'", Some((Sink::File("./a.log".into()), Format::Combined)));
+        check("access = { to = 'stderr', format = 'json' }", Some((Sink::Stderr, Format::Json)));
+        let pieces = [
+            Piece::Text("a ".into()),
+            Piece::Variable("status"),
+            Piece::Variable("why"),
+            Piece::Text("s".into()),
+        ];
+        check("access.format = 'a $status$${why}s'", Some((Sink::Stdout, Format::Template(pieces.into()))));
+    }
+
+    #[test]
+    fn events_have_a_place_and_a_level() {
+        let events = |log: &str| good(&text(log)).log.events;
+        assert_eq!(events(""), Events { to: Sink::Stderr, level: Level::Info });
+        assert_eq!(events("events = 'stdout'"), Events { to: Sink::Stdout, level: Level::Info });
+        let expected = Events { to: Sink::File("/a".into()), level: Level::Debug };
+        assert_eq!(events("events = { to = '/a', level = 'debug' }"), expected);
+    }
+
+    #[test]
+    fn a_wrong_value_is_an_error() {
+        check_wrong("access = 3", "3 -> `access` must be a table, a place or false, not an integer");
+        check_wrong(
+            "access = 'json'",
+            "json -> `json` is a format, not a place [write { to = \"stdout\", format = \"json\" }]",
+        );
+        check_wrong(
+            "access = 'a.log'",
+            "a.log -> `a.log` is no place for a log [stdout, stderr, or a path with a slash: ./access.log]",
+        );
+        check_wrong(
+            "access.format = 'jsn'",
+            "jsn -> `jsn` is no format [combined, json, or a text with nginx's $variables]",
+        );
+        check_wrong(
+            "access.format = '$stauts'",
+            "stauts -> unknown variable `$stauts` in a log format [did you mean `status`?]",
+        );
+        check_wrong("access.format = 'a $ b'", "$ -> a `$` without the name of a variable in a log format");
+        check_wrong(
+            "access.format = 'x $${status'",
+            "$${ -> a `$` without the name of a variable in a log format",
+        );
+        check_wrong("events = true", "true -> `events` must be a table or a place, not a boolean");
+        check_wrong(
+            "events.level = 'trace'",
+            "trace -> `level` cannot be `trace` [known: error, warn, info, debug]",
+        );
+        check_wrong("stream = 'x'", "stream -> unknown key `stream` in [log] [known are access, events]");
+    }
 }

@@ -6,7 +6,7 @@ use super::units;
 use crate::config::{
     keys::{self, Keys},
     problem::Problems,
-    raw::{Entry, Node, Table, Value, Word},
+    raw::{Entry, Node, Table, Text, Value, Word},
 };
 
 /// A table whose keys are all known.
@@ -89,26 +89,20 @@ pub(super) fn string_for<'a>(entry: &'a Entry, wanted: &str, problems: &mut Prob
 }
 
 /// One string, or a list of them.
-pub(super) fn strings<'a>(entry: &'a Entry, problems: &mut Problems) -> Vec<Word<'a>> {
+pub(in crate::config) fn strings<'a>(entry: &'a Entry, problems: &mut Problems) -> Vec<Word<'a>> {
     let key = entry.key.as_str();
-    match &entry.node.value {
-        Value::String(text) => vec![text.word()],
-        Value::List(list) => list
-            .iter()
-            .filter_map(|item| match &item.value {
-                Value::String(text) => Some(text.word()),
-                _ => {
-                    let title = format!("`{key}` must be a list of strings, not of {}", item.value.kind());
-                    problems.error(title).at(item.at, "");
-                    None
-                }
-            })
-            .collect(),
-        _ => {
-            wrong_kind(key, "a string or a list of strings", &entry.node, problems);
-            Vec::new()
-        }
+    if !matches!(entry.node.value, Value::String(_) | Value::List(_)) {
+        wrong_kind(key, "a string or a list of strings", &entry.node, problems);
+        return Vec::new();
     }
+    let words = entry.node.items().iter().filter_map(|item| {
+        if item.as_text().is_none() {
+            let title = format!("`{key}` must be a list of strings, not of {}", item.value.kind());
+            problems.error(title).at(item.at, "");
+        }
+        item.as_text().map(Text::word)
+    });
+    words.collect()
 }
 
 pub(super) fn table<'a>(entry: &'a Entry, problems: &mut Problems) -> Option<&'a Table> {
@@ -171,7 +165,7 @@ pub(super) fn duration_in(
 ) -> Option<Duration> {
     let Some(value) = units::duration(word.as_str()) else {
         let title = format!("`{key}`: `{}` is not a duration", word.shown());
-        problems.error(title).at(word.at(), units::DURATION_FORMS);
+        problems.error(title).at(word.at(), units::duration_remedy(&word.shown()));
         return None;
     };
     if !range.contains(&value) {
@@ -187,13 +181,14 @@ pub(super) fn size(entry: &Entry, range: RangeInclusive<u64>, problems: &mut Pro
     let (value, shown) = match &entry.node.value {
         Value::Integer(value) => (u64::try_from(*value).ok(), value.to_string()),
         Value::String(text) => (units::size(text.as_str()), text.word().shown()),
-        _ => {
+        Value::Float(_) | Value::Bool(_) | Value::List(_) | Value::Table(_) => {
             wrong_kind(key, "a size such as \"1MiB\"", &entry.node, problems);
             return None;
         }
     };
     let Some(value) = value else {
-        problems.error(format!("`{key}`: `{shown}` is not a size")).at(entry.node.at, units::SIZE_FORMS);
+        let remedy = units::size_remedy(&shown);
+        problems.error(format!("`{key}`: `{shown}` is not a size")).at(entry.node.at, remedy);
         return None;
     };
     if !range.contains(&value) {

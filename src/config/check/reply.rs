@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     read::{self, Fields},
-    route::Templates,
+    template::Templates,
 };
 use crate::{
     config::{
@@ -47,7 +47,7 @@ pub(super) fn fixed(
         Some(word.as_str().into())
     });
     let headers = fields.or("headers", Vec::new(), |entry| self::fields(entry, problems));
-    (problems.errors() == before).then(|| Target::Fixed(Fixed { status, content_type, body, headers }))
+    (problems.errors() == before).then_some(Target::Fixed(Fixed { status, content_type, body, headers }))
 }
 
 /// A table of names and values; a list of values gives as many fields.
@@ -141,4 +141,88 @@ fn check_location(word: Word<'_>, problems: &mut Problems) -> Option<()> {
 /// White space at either end would not arrive (RFC 9110 §5.5).
 fn is_field_value(text: &str) -> bool {
     text.trim() == text && headers::is_field_value(text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load::testing::{check_problems, good};
+
+    fn text(route: &str) -> String {
+        format!("listen = ':80'\n[routes]\n'/a/{{id}}' = {route}\n")
+    }
+
+    fn target(route: &str) -> Target {
+        good(&text(route)).routes.remove(0).target
+    }
+
+    #[track_caller]
+    fn check_wrong(route: &str, expected: &str) {
+        check_problems(&text(route), &[expected]);
+    }
+
+    #[track_caller]
+    fn check_fixed(route: &str, status: u16, content_type: &str, headers: &[(&str, &str)]) {
+        let Target::Fixed(fixed) = target(route) else { panic!("no fixed reply") };
+        let found: Vec<_> = fixed.headers.iter().map(|(name, value)| (&**name, &**value)).collect();
+        assert_eq!((fixed.status, &*fixed.content_type, &*found), (status, content_type, headers));
+    }
+
+    #[test]
+    fn a_fixed_reply_has_defaults() {
+        check_fixed("{ body = 'x' }", 200, "text/plain; charset=utf-8", &[]);
+        check_fixed("{ status = 204 }", 204, "text/plain; charset=utf-8", &[]);
+        check_fixed(
+            "{ status = 404, type = 'application/json', body = '{}', headers = { A = 'b', Link = ['c', 'd'] } }",
+            404,
+            "application/json",
+            &[("A", "b"), ("Link", "c"), ("Link", "d")],
+        );
+    }
+
+    #[test]
+    fn a_redirect_is_302_unless_it_says_otherwise() {
+        let check = |route: &str, expected: u16| {
+            let Target::Redirect { code, .. } = target(route) else { panic!("no redirect") };
+            assert_eq!(code, expected);
+        };
+        check("{ redirect = '/b/{id}' }", 302);
+        check("{ redirect = 'https://b/{header.x}', code = 308 }", 308);
+    }
+
+    #[test]
+    fn a_wrong_reply_is_an_error() {
+        check_wrong("{ status = 100 }", "100 -> `status`: 100 is not within 200 and 599");
+        check_wrong("{ status = '200' }", "'200' -> `status` must be an integer, not a string");
+        check_wrong("{ status = 304, body = 'x' }", "body -> a reply with status 304 has no body");
+        check_wrong("{ body = 3 }", "3 -> `body` must be a string, not an integer");
+        check_wrong(
+            "{ body = '', type = 'json' }",
+            "json -> `json` is not a media type [write application/json]",
+        );
+        let check = |headers: &str, expected: &str| {
+            check_wrong(&format!("{{ status = 200, headers = {headers} }}"), expected);
+        };
+        check("3", "3 -> `headers` must be a table, not an integer");
+        check("{ 'a b' = 'c' }", "'a b' -> `a b` is no name of a header");
+        check(
+            "{ Content-Length = '1' }",
+            "Content-Length -> `Content-Length` cannot be set here [the gateway sets it]",
+        );
+        check("{ content-type = 'a/b' }", "content-type -> `content-type` cannot be set here [write `type`]");
+        check("{ a = \"b\\r\\nc: d\" }", "\"b\\r\\nc: d\" -> the value of `a` cannot stand in a header");
+        check("{ a = 3 }", "3 -> `a` must be a string or a list of strings, not an integer");
+    }
+
+    #[test]
+    fn a_wrong_redirect_is_an_error() {
+        check_wrong(
+            "{ redirect = '/', code = 200 }",
+            "200 -> 200 is not the status of a redirect [301, 302, 303, 307 or 308]",
+        );
+        check_wrong("{ redirect = '/', code = '301' }", "'301' -> `code` must be an integer, not a string");
+        check_wrong("{ redirect = 'b' }", "b -> `redirect` begins with a slash or with http:// or https://");
+        check_wrong("{ redirect = '/ü' }", "/ü -> `redirect` has a character that no URL may have");
+        check_wrong("{ redirect = '/{di}' }", "di -> unknown variable `di` [did you mean `id`?]");
+    }
 }

@@ -168,11 +168,7 @@ fn check_endpoints(entry: &Entry, endpoints: &[Endpoint], problems: &mut Problem
 }
 
 fn servers(node: &Node, problems: &mut Problems) -> Vec<Endpoint> {
-    let nodes = match &node.value {
-        Value::List(list) => list.iter().collect(),
-        _ => vec![node],
-    };
-    let endpoints = nodes.into_iter().filter_map(|node| match &node.value {
+    let endpoints = node.items().iter().filter_map(|node| match &node.value {
         Value::String(text) => line(text.word(), problems),
         Value::Table(table) => server_table(node, table, problems),
         Value::Integer(_) | Value::Float(_) | Value::Bool(_) | Value::List(_) => {
@@ -311,4 +307,165 @@ fn number(key: &str, value: Word<'_>, least: u32, most: u32, problems: &mut Prob
         read::out_of_range(key, &value.shown(), &(least..=most), problems).at(value.at(), "");
         least
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{
+        Address,
+        load::testing::{check_problems, good},
+    };
+
+    fn text(service: &str) -> String {
+        format!("listen = ':80'\n[services]\ns = {service}\n[routes]\n'/' = 's'\n")
+    }
+
+    #[track_caller]
+    fn check_wrong(service: &str, expected: &[&str]) {
+        check_problems(&text(service), expected);
+    }
+
+    #[track_caller]
+    fn check_url(url: &str, address: &Address, authority: &str, prefix: &str) {
+        let service = good(&text(&format!("'{url}'"))).services.remove(0);
+        let endpoint = &service.endpoints[0];
+        assert_eq!(
+            (&endpoint.address, &*endpoint.authority, &*endpoint.prefix),
+            (address, authority, prefix)
+        );
+        assert_eq!(&*endpoint.url, url);
+    }
+
+    #[test]
+    fn a_url_has_many_forms() {
+        let ip = |text: &str| Address::Tcp(text.parse().unwrap());
+        let name = |name: &str, port| Address::Name(name.into(), port);
+        let unix = || Address::Unix("/run/a.sock".into());
+        check_url("http://10.0.0.1:3000", &ip("10.0.0.1:3000"), "10.0.0.1:3000", "");
+        check_url("http://10.0.0.1", &ip("10.0.0.1:80"), "10.0.0.1", "");
+        check_url("http://[::1]:3000/", &ip("[::1]:3000"), "[::1]:3000", "");
+        check_url("http://App.internal:80/v1/x/", &name("app.internal", 80), "app.internal", "/v1/x");
+        check_url("http://my_app.", &name("my_app.", 80), "my_app.", "");
+        check_url("http://unix:/run/a.sock", &unix(), "localhost", "");
+        check_url("http://unix:/run/a.sock:/v1/", &unix(), "localhost", "/v1");
+        check_url("unix:/run/a.sock", &unix(), "localhost", "");
+    }
+
+    #[test]
+    fn a_wrong_url_is_an_error() {
+        let check = |url: &str, expected: &str| check_wrong(&format!("'{url}'"), &[expected]);
+        check("10.0.0.1:80", "10.0.0.1:80 -> `10.0.0.1:80` is not a URL [write `http://10.0.0.1:80`]");
+        let spoken = "[this build speaks http:// to services]";
+        check("https://a", &format!("https -> a service cannot be reached by https:// {spoken}"));
+        check("amqp://r/q", &format!("amqp -> a service cannot be reached by amqp:// {spoken}"));
+        check("http://:80", ":80 -> `http://:80` names no host");
+        check("http://a:x", "x -> `x` is not a port [a number up to 65535]");
+        check("http://a:0", "0 -> a server cannot have port 0");
+        check("http://10.0.1", "10.0.1 -> `10.0.1` is neither an address nor a host name");
+        check("http://a..b", "a..b -> `a..b` is neither an address nor a host name");
+        check("http://[::1", "[::1 -> `[::1` is not an IPv6 address [write [::1]:8080]");
+        check("http://u:p@a", "u:* -> user information in a URL is not sent to a service");
+        check("http://a/b?c", "?c -> a service's URL has no query and no fragment");
+        check("http://a/{b}", "{ -> a character that must be percent-encoded in a path");
+        check("http://a/b/../c", "/b/../c -> a path without empty segments, `.` and `..` is wanted here");
+        check("http://unix:/a:b", "b -> the path of a URL begins with a slash");
+        check("http://unix:a", "a -> the path of a unix socket must be absolute [write unix:/run/app.sock]");
+        check("", "'' -> an empty server line [write \"http://127.0.0.1:3000\"]");
+    }
+
+    #[test]
+    fn line_list_and_table_say_the_same() {
+        let line = "'http://a weight=3 max_fails=0 fail_timeout=1m backup down'";
+        let table = "{ url = 'http://a', weight = 3, max_fails = 0, fail_timeout = '1m', backup = true, down = true }";
+        let services = [format!("['http://b', {line}]"), format!("{{ servers = ['http://b', {table}] }}")];
+        for service in services {
+            let found = &good(&text(&service)).services[0].endpoints[1];
+            assert_eq!((found.weight, found.max_fails, found.fail_timeout.as_secs()), (3, 0, 60));
+            assert!(found.backup && found.down);
+        }
+    }
+
+    #[test]
+    fn a_service_has_defaults_and_inherits() {
+        let service = &good(&text("'http://a'")).services[0];
+        assert_eq!((service.balance, service.keepalive, service.connect.as_secs()), (Balance::Random, 64, 2));
+        let endpoint = &service.endpoints[0];
+        assert_eq!((endpoint.weight, endpoint.max_fails, endpoint.fail_timeout.as_secs()), (1, 3, 5));
+
+        let service = text("{ servers = 'http://a', balance = 'round_robin', keepalive = 0 }");
+        let config = good(&format!("{service}[defaults]\nconnect = '1s'\nkeepalive = 9"));
+        let service = &config.services[0];
+        assert_eq!(
+            (service.balance, service.keepalive, service.connect.as_secs()),
+            (Balance::RoundRobin, 0, 1)
+        );
+    }
+
+    #[test]
+    fn a_wrong_flag_is_an_error() {
+        let check = |flag: &str, expected: &str| check_wrong(&format!("'http://a {flag}'"), &[expected]);
+        check("wieght=3", "wieght -> unknown key `wieght` in a server line [did you mean `weight`?]");
+        let known = "[known are url, weight, max_fails, fail_timeout, backup, down]";
+        check("slow_start=3s", &format!("slow_start -> unknown key `slow_start` in a server line {known}"));
+        check("weight", "weight -> `weight` needs a value [write weight=3]");
+        check("weight=0", "0 -> `weight`: 0 is not within 1 and 65535");
+        check("weight=+1", "+1 -> `weight`: +1 is not within 1 and 65535");
+        check("backup=1", "1 -> `backup` takes no value");
+        check("fail_timeout=5", "5 -> `fail_timeout`: `5` is not a duration [the unit is missing: 5s]");
+        check("fail_timeout=0s", "0s -> `fail_timeout`: 0s is not within 1ms and 1d");
+    }
+
+    #[test]
+    fn a_wrong_table_is_an_error() {
+        check_wrong("3", &["3 -> `s` must be a server line, a list of them, or a table, not an integer"]);
+        check_wrong("{}", &["s -> service `s` has no servers [write servers = [\"http://127.0.0.1:3000\"]]"]);
+        check_wrong("[3]", &["3 -> `servers` must be server lines or tables, not an integer"]);
+        check_wrong("[{}]", &["{} -> a server needs a `url`"]);
+        check_wrong(
+            "[{ url = 'http://a down' }]",
+            &["down -> in a table, a server's flags are keys of their own"],
+        );
+        check_wrong(
+            "{ servers = 'http://a', balance = 'least_conn' }",
+            &["least_conn -> `balance` cannot be `least_conn` [known: random, round_robin]"],
+        );
+        check_wrong(
+            "{ servers = 'http://a', helth = 1, keepalive = -1 }",
+            &[
+                "helth -> unknown key `helth` in a service [known are servers, balance, keepalive, connect]",
+                "-1 -> `keepalive`: -1 is not within 0 and 65536",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_service_needs_an_endpoint_to_use() {
+        check_wrong("'http://a backup'", &["s -> every server of service `s` is `backup` [backup of what?]"]);
+        check_wrong("'http://a down'", &["s -> every server of service `s` is `down` [requests get a 503]"]);
+    }
+
+    #[test]
+    fn a_service_has_a_name_that_can_be_told_from_a_url() {
+        check_problems(
+            "listen = ':80'\n[services]\n'a b' = 'http://a'\n[routes]\n'/' = 'a b'",
+            &["'a b' -> `a b` is no name for a service [up to 64 letters, digits, `-`, `_` and `.`]"],
+        );
+    }
+
+    #[test]
+    fn a_url_in_two_routes_is_one_service() {
+        let config =
+            good("listen = ':80'\n[routes]\n'/' = 'http://a/x'\n'/b' = 'http://a/x'\n'/c' = 'http://b'");
+        let names: Vec<_> = config.services.iter().map(|service| &*service.name).collect();
+        assert_eq!(names, ["http://a/x", "http://b"]);
+    }
+
+    #[test]
+    fn a_service_nobody_uses_is_a_warning() {
+        check_problems(
+            "listen = ':80'\n[services]\ns = 'http://a'\n[routes]\n'/' = 'http://b'",
+            &["s -> no route uses service `s`"],
+        );
+    }
 }

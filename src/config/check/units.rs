@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-pub(super) const DURATION_FORMS: &str = "write a number and ms, s, m, h or d: 400ms, 2s, 30d";
+const DURATION_FORMS: &str = "write a number and ms, s, m, h or d: 400ms, 2s, 30d";
 pub(super) const SIZE_FORMS: &str = "write bytes, or a number and kB, MB, GB, KiB, MiB or GiB: 64KiB";
 pub(super) const PERCENT_FORMS: &str = "write a whole number from 0 to 100 and %: 20%";
 
@@ -27,6 +27,24 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
 /// `1MiB`, `10MB`, and plain bytes. Unlike nginx's, a unit never means two things: `1m` is no size.
 pub(super) fn size(text: &str) -> Option<u64> {
     digits(text).or_else(|| with_unit(text, &SIZES))
+}
+
+/// How to write what was probably meant: nginx takes a number alone for seconds.
+pub(super) fn duration_remedy(wrong: &str) -> String {
+    match digits(wrong) {
+        Some(number) => format!("the unit is missing: {number}s"),
+        None => DURATION_FORMS.to_owned(),
+    }
+}
+
+/// The same for sizes: nginx has `k`, `m` and `g` for the units of 1024.
+pub(super) fn size_remedy(wrong: &str) -> String {
+    let short = [("k", "KiB"), ("K", "KiB"), ("m", "MiB"), ("M", "MiB"), ("g", "GiB"), ("G", "GiB")];
+    let meant = short.into_iter().find_map(|(short, unit)| Some((digits(wrong.strip_suffix(short)?)?, unit)));
+    match meant {
+        Some((number, unit)) => format!("write {number}{unit}"),
+        None => SIZE_FORMS.to_owned(),
+    }
 }
 
 /// `20%`.

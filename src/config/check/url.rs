@@ -181,12 +181,13 @@ pub(super) fn host_and_port<'a>(
     if let Ok(ip) = name.parse() {
         return Some((Host::Ip(IpAddr::V4(ip)), port));
     }
-    let labels_fit = name.strip_suffix('.').unwrap_or(name).split('.').all(|label| {
+    let labels = || name.strip_suffix('.').unwrap_or(name).split('.');
+    let labels_fit = labels().all(|label| {
         (1..=63).contains(&label.len())
             && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
     });
     // What looks like an address but is none must not go to DNS (RFC 3696 §2: a top-level domain is not all digits).
-    let numeric = name.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
+    let numeric = labels().next_back().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
     if !labels_fit || numeric || name.len() > 253 {
         let title = format!("`{}` is neither an address nor a host name", host.shown());
         problems.error(title).at(host.at(), "");

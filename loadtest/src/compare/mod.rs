@@ -1,0 +1,196 @@
+//! The gateway and its peers, side by side: equal work, in turns, on a core of their own.
+
+pub mod event;
+pub mod idle;
+pub mod results;
+pub mod round;
+pub mod scenario;
+pub mod server;
+pub mod stats;
+pub mod steady;
+pub mod table;
+pub mod upstreams;
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::Failure;
+use crate::cli::{By, Compare};
+use crate::load::{Expect, Form, Pace, Plan, Requests};
+use crate::proc;
+use results::{Machine, Outcome, Phase, Results};
+use round::Setting;
+use scenario::{Kind, Scenario};
+use server::Server;
+use upstreams::Upstreams;
+
+/// What every part of a scenario's run needs to know.
+pub struct Bench<'a> {
+    pub arguments: &'a Compare,
+    pub scenario: &'a Scenario,
+    pub connections: usize,
+}
+
+impl Bench<'_> {
+    pub fn setting(&self, server: &Server, upstreams: &Upstreams) -> Setting {
+        Setting {
+            server: server.pid(),
+            upstreams: upstreams.pids(),
+            server_core: self.arguments.server_core,
+            load_core: self.arguments.load_core,
+        }
+    }
+
+    pub fn plan(&self, server: &Server, pace: Pace) -> Plan {
+        let form = Form {
+            method: self.scenario.load.method.clone(),
+            headers: self.scenario.headers(),
+            body: vec![b'x'; self.scenario.body_bytes],
+        };
+        Plan {
+            target: server.front,
+            requests: Requests::new(&form, &self.scenario.places),
+            connections: self.connections,
+            pace,
+            expect: Expect {
+                status: Some(200),
+                body_bytes: Some(self.scenario.response_bytes as u64),
+                body: None,
+            },
+            timeout: Duration::from_secs(10),
+            new_connections: false,
+        }
+    }
+}
+
+/// Runs what the arguments ask for and prints it; writes JSON when asked.
+pub fn run(arguments: &Compare) -> Result<(), Failure> {
+    let cores = proc::cores().map_err(|error| Failure(format!("which cores may be used: {error}")))?;
+    for core in [arguments.server_core, arguments.load_core] {
+        if !cores.contains(&core) {
+            return Err(Failure(format!("core {core} is not among those this process may use: {cores:?}")));
+        }
+    }
+    if arguments.server_core == arguments.load_core {
+        return Err(Failure(
+            "the server and the load need a core each; this would measure their quarrel".to_owned(),
+        ));
+    }
+    let root = arguments.scenarios.clone().unwrap_or_else(scenarios);
+    let folder = Folder::new()?;
+    let mut outcomes = Vec::new();
+    for name in &arguments.scenario {
+        let scenario = Scenario::read(&root, name)?;
+        let outcome = one(arguments, &scenario, &folder.0)?;
+        table::print(&outcome);
+        outcomes.push(outcome);
+    }
+    let results = Results {
+        command: env::args().collect::<Vec<_>>().join(" "),
+        started_unix_seconds: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+        machine: machine(cores.len()),
+        scenarios: outcomes,
+    };
+    if let Some(file) = &arguments.json {
+        let text = serde_json::to_string_pretty(&results).expect("our results are plain values");
+        fs::write(file, text).map_err(|error| Failure::io(file, &error))?;
+    }
+    Ok(())
+}
+
+fn one(arguments: &Compare, scenario: &Scenario, folder: &Path) -> Result<Outcome, Failure> {
+    let mut upstreams = Upstreams::start(scenario, arguments.load_core)?;
+    let (servers, skipped) = start(arguments, scenario, folder, &upstreams);
+    if servers.is_empty() {
+        return Err(Failure(format!("{}: no server to measure", scenario.name)));
+    }
+    let connections = arguments.connections.unwrap_or(scenario.load.connections);
+    let bench = Bench { arguments, scenario, connections };
+    let (mut phases, mut idle) = (Vec::new(), Vec::new());
+    match scenario.load.kind {
+        Kind::Steady => {
+            let closed = steady::closed(&bench, &servers, &upstreams)?;
+            if arguments.generator == By::Own {
+                phases.push(steady::open(&bench, &servers, &upstreams, &closed)?);
+            }
+            phases.insert(0, closed);
+        }
+        Kind::Idle => idle = idle::measure(&bench, &servers, &upstreams)?,
+        Kind::Reload | Kind::Killed => phases.push(event::phase(&bench, &servers, &mut upstreams)?),
+    }
+    Ok(Outcome {
+        scenario: scenario.name.clone(),
+        load: scenario.load.clone(),
+        generator: arguments.generator,
+        connections,
+        phases,
+        idle,
+        skipped,
+    })
+}
+
+/// Starts the gateway and the peers; names those that cannot take part, and why.
+fn start(
+    arguments: &Compare,
+    scenario: &Scenario,
+    folder: &Path,
+    upstreams: &Upstreams,
+) -> (Vec<Server>, Vec<(String, String)>) {
+    let (mut servers, mut skipped) = (Vec::new(), Vec::new());
+    for name in std::iter::once("coregate").chain(arguments.against.iter().map(String::as_str)) {
+        let found = server::Kind::find(name, arguments.gateway.as_deref())
+            .and_then(|kind| kind.takes_part(scenario).map(|()| kind))
+            .and_then(|kind| {
+                let started = kind.start(scenario, folder, &upstreams.addresses, arguments.server_core);
+                started.map_err(|failure| failure.0)
+            });
+        match found {
+            Ok(server) => servers.push(server),
+            Err(why) => {
+                crate::say!("{name}: skipped: {why}");
+                let first = why.lines().next().unwrap_or_default();
+                skipped.push((name.to_owned(), first.to_owned()));
+            }
+        }
+    }
+    (servers, skipped)
+}
+
+/// A folder for configurations and logs that goes with this value.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Result<Self, Failure> {
+        let path = env::temp_dir().join(format!("loadtest-{}", std::process::id()));
+        fs::create_dir_all(&path).map_err(|error| Failure::io(&path, &error))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What cannot be removed is left to the system's own cleaning.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The scenarios of the source tree in which this program was called or lies.
+fn scenarios() -> PathBuf {
+    let places = [env::current_dir(), env::current_exe()];
+    let folders = places.iter().flatten().flat_map(|place| place.ancestors());
+    let found = folders.map(|folder| folder.join("loadtest/scenarios")).find(|folder| folder.is_dir());
+    found.unwrap_or_else(|| PathBuf::from("loadtest/scenarios"))
+}
+
+fn machine(cores: usize) -> Machine {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let cpuinfo = read("/proc/cpuinfo");
+    let cpu = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+    Machine {
+        kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+        cpu: cpu.trim_start_matches([' ', '\t', ':']).to_owned(),
+        cores,
+    }
+}
