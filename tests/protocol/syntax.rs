@@ -75,7 +75,6 @@ fn rfc9112_3_a_bad_request_line_is_refused() {
         "G\0T / HTTP/1.1\r\nHost: a",
         "GET / http/1.1\r\nHost: a",
         "GET / HTTP/1.1x\r\nHost: a",
-        "GET / HTTP/01.1\r\nHost: a",
         "GET / HTTP/+1.1\r\nHost: a",
     ]);
 }
@@ -84,7 +83,7 @@ fn rfc9112_3_a_bad_request_line_is_refused() {
 fn rfc9112_3_another_major_version_is_refused() {
     let pair = Pair::new();
     // Without a version it is HTTP/0.9.
-    for version in ["", " HTTP/0.9", " HTTP/2.0", " HTTP/3.0", " HTTP/9.9"] {
+    for version in ["", " HTTP/0.9", " HTTP/2.0", " HTTP/3.0", " HTTP/9.9", " HTTP/01.1"] {
         let mut client = pair.gateway.client();
         client.try_send(format!("GET /{version}\r\nHost: a\r\n\r\n"));
         let status = client.reply().status;
