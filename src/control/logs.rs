@@ -56,7 +56,9 @@ mod tests {
     fn every_variable_that_config_accepts_has_a_value() {
         for name in crate::template::log::VARIABLES {
             let written = [WrittenPiece::Variable(name), WrittenPiece::Text(" x".into())];
-            let Format::Template(pieces) = format(&Written::Template(written.into())) else { panic!("{name}") };
+            let Format::Template(pieces) = format(&Written::Template(written.into())) else {
+                panic!("{name}")
+            };
             assert_eq!(pieces.len(), 2, "{name}");
         }
     }
