@@ -178,6 +178,7 @@ impl Shard {
                     sweeper.timers.clock.now_us();
                     let snapshot = sweeper.snapshot();
                     sweeper.upstreams.sweep(&snapshot);
+                    sweeper.let_go_of_the_gone();
                 }
             },
             |text| event::error("shard", format_args!("the sweep of idle connections stopped: {text}")),
@@ -233,6 +234,15 @@ impl Shard {
                 live.handle.end_reading();
             }
         }
+    }
+
+    /// Ends what is done for clients that have reset their connection. Nothing reads from a client while its service is waited
+    /// for, so this is how it is noticed.
+    fn let_go_of_the_gone(&self) {
+        let connections = self.connections.borrow();
+        connections.iter().flatten().filter(|live| live.serving.get()).for_each(|live| {
+            live.handle.end_partner_if_broken();
+        });
     }
 
     fn say_when_drained(&self) {

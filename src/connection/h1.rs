@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     clock::Tick,
-    failure::{ClientFault, Failure},
+    failure::{ClientFault, Failure, UpstreamFault},
     http::{
         Known, RequestHead, Version, parse_request, reply,
         rewrite::{self, ConnectionField, ReplyFraming},
@@ -198,6 +198,7 @@ async fn one_request(client: &mut Client, head: RequestHead, shard: &Rc<Shard>) 
         Ok(reply) => answer(&mut request, &reply, &snapshot, shard).await,
         Err(failure) => refuse(&mut request, failure, &snapshot, shard).await,
     };
+    request.client.writer.unpair();
     record(&request, &done, shard);
     match done.next {
         Next::Keep => {
@@ -314,10 +315,14 @@ async fn pass_on(
         request.take_over(*uploaded);
     }
 
+    if relayed.end == RelayEnd::Unsent {
+        let failure = Failure::Upstream(UpstreamFault::BadResponse);
+        return refuse(request, failure, snapshot, shard).await;
+    }
     let (next, why) = match relayed.end {
         RelayEnd::Complete if keep => (Next::Keep, Why::Ok),
         RelayEnd::Complete => (Next::End(Ended::Requested), Why::Ok),
-        RelayEnd::Truncated => (Next::End(Ended::Upstream), Why::UpstreamTruncated),
+        RelayEnd::Truncated | RelayEnd::Unsent => (Next::End(Ended::Upstream), Why::UpstreamTruncated),
         RelayEnd::Stalled => (Next::End(Ended::Upstream), Why::UpstreamStalled),
         RelayEnd::ClientGone => (Next::End(Ended::Reset), Why::ClientClosed),
         RelayEnd::ClientTooSlow => (Next::End(Ended::Timeout), Why::ClientClosed),

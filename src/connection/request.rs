@@ -178,6 +178,7 @@ impl<'c> Request<'c> {
         shard: &Shard,
     ) -> Result<Option<Upload>, Failure> {
         let BodyLength::Exact(length) = self.head.body else {
+            self.check_first_chunks(route)?;
             return Ok(Some(self.upload(route, snapshot)));
         };
         let here = self.client.buffer.len() - self.head.len;
@@ -205,6 +206,15 @@ impl<'c> Request<'c> {
         self.body = BodyState::Whole(length);
         self.facts.bytes_in = length as u64;
         Ok(None)
+    }
+
+    /// Refuses what has arrived of a chunked body where it is malformed or announces too much, before a service hears of it.
+    fn check_first_chunks(&self, route: &Route) -> Result<(), Failure> {
+        let mut here = self.bytes()[self.head.len..].to_vec();
+        let mut decoder = Decoder::new(self.head.body);
+        let decoded = decoder.decode(&mut here).map_err(|bad| Failure::Client(ClientFault::Body(bad)))?;
+        let bytes = (decoded.data.len() as u64).saturating_add(decoder.announced());
+        if bytes > route.max_body { Err(Failure::Client(ClientFault::BodyTooLarge)) } else { Ok(()) }
     }
 
     fn upload(&mut self, route: &Route, snapshot: &Snapshot) -> Upload {

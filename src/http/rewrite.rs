@@ -60,6 +60,7 @@ pub fn write_request(out: &mut Vec<u8>, onward: &Onward<'_>) {
         Known::XForwardedProto | Known::XForwardedHost | Known::XForwardedPort | Known::Forwarded => trusted,
         Known::XRequestId => onward.request_id.is_none(),
         Known::Expect => onward.expect,
+        Known::Other => trusted || !is_forwarded_with_underscores(field.name.of(onward.bytes)),
         _ => true,
     });
     forwarded(out, onward);
@@ -76,6 +77,18 @@ pub fn write_request(out: &mut Vec<u8>, onward: &Onward<'_>) {
         put(out, &[b"CDN-Loop: ", mark, b"\r\n"]);
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Whether a name is `X-Forwarded-…` with an underscore somewhere. CGI and its heirs read both as one name, so what a stranger
+/// writes there would stand beside our word, or in its place.
+fn is_forwarded_with_underscores(name: &[u8]) -> bool {
+    const START: &[u8] = b"x-forwarded-";
+    name.len() > START.len()
+        && name.contains(&b'_')
+        && name.iter().zip(START).all(|(byte, wanted)| match byte {
+            b'_' => *wanted == b'-',
+            byte => byte.to_ascii_lowercase() == *wanted,
+        })
 }
 
 fn forwarded(out: &mut Vec<u8>, onward: &Onward<'_>) {

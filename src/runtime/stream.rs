@@ -122,6 +122,22 @@ impl StreamHandle {
         let _ = self.0.with_socket(|socket| rustix::net::shutdown(socket, Shutdown::Both));
     }
 
+    /// Ends the stream that is read on behalf of this one, if this one was reset by its peer. One that was only half-closed is
+    /// still waiting for its answer.
+    pub fn end_partner_if_broken(&self) {
+        let mut byte = [0_u8; 1];
+        let peeked = self.0.with_socket(|socket| {
+            rustix::net::recv(socket, &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT).map(|_| ())
+        });
+        let broken = match peeked {
+            Some(Ok(_) | Err(rustix::io::Errno::AGAIN)) | None => false,
+            Some(Err(_)) => true,
+        };
+        if broken && let Some(partner) = self.0.partner() {
+            Self(partner).end();
+        }
+    }
+
     /// Moves the deadline of the read that is under way.
     pub fn expect_until(&self, until: Tick, timers: &Rc<Timers>) {
         timers.move_read(&self.0, until);
@@ -285,6 +301,16 @@ impl Writer {
         let result = self.write(buffer, place, patience).await;
         buffer.clear();
         result
+    }
+
+    /// Notes that a stream is read on behalf of this one: [`StreamHandle::end_partner_if_broken`] ends it.
+    pub fn pair_with(&mut self, partner: &Reader) {
+        self.guard.slot().set_partner(Some(Rc::clone(partner.guard.rc())));
+    }
+
+    /// Nothing is read on behalf of this stream any more.
+    pub fn unpair(&mut self) {
+        self.guard.slot().set_partner(None);
     }
 
     /// Bytes the kernel has taken so far.

@@ -10,9 +10,9 @@ use super::{
 use crate::{
     clock::Tick,
     config::HostHeader,
-    http::{BodyLength, Field, ResponseHead, Version, parse_response, rewrite},
+    http::{BodyLength, Field, Known, ResponseHead, Version, parse_response, rewrite},
     limits::INFORMATIONAL_MAX,
-    runtime::{Buffer, Gate, IoFault, Reader, StreamHandle, Writer},
+    runtime::{Buffer, Gate, Idle, IoFault, Reader, StreamHandle, Writer},
     snapshot::Endpoint,
 };
 
@@ -57,6 +57,8 @@ pub(super) async fn exchange(
         Body::Stream(_) | Body::Whole(_) => connection.writer = Some(writer),
     }
 
+    // A client that is gone must not keep the service busy.
+    request.client.pair_with(&connection.reader);
     connection.buffer = upstreams.buffers.large();
     connection.fields = upstreams.fields();
     let Err(mut fault) = response_head(upstreams, &mut connection, request).await else {
@@ -98,6 +100,7 @@ async fn response_head(
     let until = if connection.upload.is_some() { Tick::NEVER } else { clock.after(request.timeout) };
     let mut scanned = 0;
     let mut informational = 0;
+    let mut continued = false;
     loop {
         let Connection { reader, buffer, fields, .. } = connection;
         if !buffer.is_empty() {
@@ -109,7 +112,7 @@ async fn response_head(
             };
             if let Some(head) = head {
                 let switched = head.status == 101;
-                if switched && !(request.upgrade.is_some() && head.upgrade) {
+                if switched && !(head.upgrade && switches_as_asked(request, buffer.unread(), fields)) {
                     return Err(Fault::BadResponse);
                 }
                 if switched || head.status >= 200 {
@@ -120,19 +123,57 @@ async fn response_head(
                 if informational > INFORMATIONAL_MAX {
                     return Err(Fault::BadResponse);
                 }
-                pass_informational(upstreams, &head, buffer, fields, request).await?;
+                let again = head.status == 100 && std::mem::replace(&mut continued, true);
+                if !again {
+                    pass_informational(upstreams, &head, buffer, fields, request).await?;
+                }
                 buffer.consume(head.len);
                 scanned = 0;
                 continue;
             }
             buffer.reserve(4096);
         }
-        match reader.read(buffer, until).await {
+        let read = if request.expect && !continued {
+            // A service that does not know the expectation waits for the body, and the client for us.
+            let release = clock.after(CONTINUE_AFTER);
+            match reader.read_or_release(buffer, release, until).await {
+                Ok(Idle::Bytes(count)) => Ok(count),
+                Ok(Idle::Quiet) => {
+                    continued = true;
+                    send_continue(upstreams, request).await?;
+                    continue;
+                }
+                Err(fault) => Err(fault),
+            }
+        } else {
+            reader.read(buffer, until).await
+        };
+        match read {
             Ok(0) => return Err(Fault::Reset),
             Ok(_) => {}
             Err(IoFault::TooSlow) => return Err(Fault::Timeout),
             Err(IoFault::Broken(_)) => return Err(Fault::Reset),
         }
+    }
+}
+
+/// How long a client that expects a 100 waits for the service's before it gets ours.
+const CONTINUE_AFTER: Duration = Duration::from_millis(500);
+
+async fn send_continue(upstreams: &Upstreams, request: &mut Request<'_>) -> Result<(), Fault> {
+    let mut out = upstreams.buffers.small();
+    out.start_writing().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+    let written = request.client.write_all(&mut out, request.patience).await;
+    upstreams.buffers.give_back(out);
+    written.map_err(|_| Fault::ClientClosed)
+}
+
+/// Whether a 101 names the protocol that was asked for (RFC 9110 §7.8).
+fn switches_as_asked(request: &Request<'_>, bytes: &[u8], fields: &[Field]) -> bool {
+    let named = fields.iter().find(|field| field.known == Known::Upgrade);
+    match (request.upgrade, named) {
+        (Some(asked), Some(field)) => field.value.of(bytes).eq_ignore_ascii_case(asked),
+        _ => false,
     }
 }
 

@@ -21,6 +21,8 @@ pub enum RelayEnd {
     Complete,
     /// The service broke off; the client must see a broken message.
     Truncated,
+    /// The body was malformed before anything was sent: another reply can still be given.
+    Unsent,
     /// The service made no progress.
     Stalled,
     /// The client went away, or does not read.
@@ -73,7 +75,7 @@ async fn pass_body(
     loop {
         let buffer = &mut response.buffer;
         let Ok(decoded) = decoder.decode(buffer.unread_mut()) else {
-            return RelayEnd::Truncated;
+            return if prefix_waits { RelayEnd::Unsent } else { RelayEnd::Truncated };
         };
         let finished = decoded.finished;
         *bytes += decoded.data.len() as u64;

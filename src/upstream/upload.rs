@@ -130,7 +130,7 @@ async fn run(upload: Upload, mut writer: Writer, timers: &Timers, buffers: &Buff
             Err(bad) => break UploadEnd::Client(Fault::BadBody(bad)),
         };
         bytes += decoded.data.len() as u64;
-        if bytes > bytes_max {
+        if bytes.saturating_add(decoder.announced()) > bytes_max {
             break UploadEnd::Client(Fault::BodyTooLarge);
         }
 
