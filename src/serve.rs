@@ -60,10 +60,8 @@ pub async fn request<'s>(
 
 /// CONNECT would make the gateway a tunnel to anywhere; TRACE would show clients what the services see.
 fn refuse_what_is_not_for_gateways(request: &Request<'_>) -> Result<(), Failure> {
-    match request.head.method {
-        Method::Connect | Method::Trace => Err(Failure::Client(ClientFault::MethodNotServed)),
-        _ => Ok(()),
-    }
+    let not_for_us = matches!(request.head.method, Method::Connect | Method::Trace);
+    if not_for_us { Err(Failure::Client(ClientFault::MethodNotServed)) } else { Ok(()) }
 }
 
 /// A request that left from the listener it arrives at (RFC 8586).

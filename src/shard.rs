@@ -27,7 +27,7 @@ use crate::{
 /// What other threads tell a shard.
 pub enum Message {
     /// Hand over what was counted since the last time; count on with this one.
-    Report(Metrics, oneshot::Sender<Report>),
+    Report(Box<Metrics>, oneshot::Sender<Report>),
     /// There is a new snapshot: let go of the old one, busy or not.
     NewSnapshot,
     /// Accept nothing more, end connections at their next message boundary, and say when none is left.
@@ -194,7 +194,7 @@ impl Shard {
     fn receive(&self, message: Message) -> ControlFlow<()> {
         match message {
             Message::Report(spare, answer) => {
-                let metrics = self.metrics.borrow_mut().hand_over(spare);
+                let metrics = self.metrics.borrow_mut().hand_over(*spare);
                 // Refused only when control has ended.
                 let _ = answer.send(Report { metrics, gauges: self.gauges() });
                 ControlFlow::Continue(())

@@ -130,7 +130,8 @@ async fn refuse_head(client: &mut Client, failure: Failure, shard: &Rc<Shard>) -
     let id = shard.new_id(started_us);
     let patience = snapshot.limits.body_timeout;
     let sent = local::refuse_connection(&mut client.writer, failure, &id, shard, patience).await;
-    let sent = sent.unwrap_or(Sent { status: failure.status(), body_bytes: 0, head_bytes: 0 });
+    let status = failure.status();
+    let sent = sent.unwrap_or(Sent { status, body_bytes: 0, head_bytes: 0 });
     let ended_us = shard.timers.clock.now_us();
     let added_us = ended_us - started_us;
     shard.metrics.borrow_mut().request(&Finished {
@@ -168,10 +169,8 @@ async fn refuse_head(client: &mut Client, failure: Failure, shard: &Rc<Shard>) -
         why: failure.why(),
     });
     linger(client, shard).await;
-    match failure {
-        Failure::Client(ClientFault::HeadTooSlow) => Ended::Timeout,
-        _ => Ended::BadRequest,
-    }
+    let too_slow = failure == Failure::Client(ClientFault::HeadTooSlow);
+    if too_slow { Ended::Timeout } else { Ended::BadRequest }
 }
 
 /// What can be shown of a request line that was not understood.

@@ -43,6 +43,7 @@ pub struct Forwarded<'a> {
 }
 
 /// Appends the head.
+#[expect(clippy::wildcard_enum_match_arm, reason = "what has no meaning here is passed on")]
 pub fn write_request(out: &mut Vec<u8>, onward: &Onward<'_>) {
     out.reserve(onward.bytes.len() + onward.prefix.len() + onward.path.len() + 384);
     put(out, &[onward.method, b" ", onward.prefix, onward.path]);
@@ -91,6 +92,7 @@ fn is_forwarded_with_underscores(name: &[u8]) -> bool {
         })
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "other fields are none of its business")]
 fn forwarded(out: &mut Vec<u8>, onward: &Onward<'_>) {
     let Forwarded { peer, proto, host, trusted } = onward.forwarded;
     out.extend_from_slice(b"X-Forwarded-For: ");
@@ -153,6 +155,7 @@ pub enum ConnectionField<'a> {
 }
 
 /// Appends the head.
+#[expect(clippy::wildcard_enum_match_arm, reason = "what has no meaning here is passed on")]
 pub fn write_reply(out: &mut Vec<u8>, reply: &Return<'_>) {
     out.reserve(reply.bytes.len() + reply.reason.len() + 256);
     out.extend_from_slice(b"HTTP/1.1 ");

@@ -1,6 +1,6 @@
 //! Deadlines of streams, coarse and shared: arming one is two stores.
 //!
-//! A stream has a [`Slot`] with a deadline for reading and one for writing. The slot waits in a wheel of 10 ms steps, at or
+//! A stream has a slot with a deadline for reading and one for writing. The slot waits in a wheel of 10 ms steps, at or
 //! before its earliest deadline; a later deadline is only noted, and the slot finds its new place when the old one comes up. So a
 //! connection under load touches the wheel about once in four seconds, however many requests it carries.
 //!
@@ -40,7 +40,7 @@ pub(super) struct Slot {
     /// Made when the stream first waits between requests.
     canceller: RefCell<Option<Canceller>>,
     /// The stream that is read on behalf of this one.
-    partner: RefCell<Option<Rc<Slot>>>,
+    partner: RefCell<Option<Rc<Self>>>,
 }
 
 impl Slot {

@@ -106,10 +106,7 @@ async fn response_head(
         if !buffer.is_empty() {
             let method = request.head.method;
             let parsed = parse_response(buffer.unread_mut(), &mut scanned, method, &request.rules, fields);
-            let head = match parsed {
-                Err(_) => return Err(Fault::BadResponse),
-                Ok(head) => head,
-            };
+            let Ok(head) = parsed else { return Err(Fault::BadResponse) };
             if let Some(head) = head {
                 let switched = head.status == 101;
                 if switched && !(head.upgrade && switches_as_asked(request, buffer.unread(), fields)) {

@@ -52,6 +52,7 @@ struct Tables {
     /// By [`Service::slot`].
     services: Vec<ServiceState>,
     /// By [`Endpoint::slot`](crate::snapshot::Endpoint::slot); the connection used last is the last.
+    #[expect(clippy::vec_box, reason = "a request moves the box, not the half kilobyte in it")]
     pools: Vec<Vec<Box<Connection>>>,
 }
 
