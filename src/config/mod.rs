@@ -137,7 +137,10 @@ pub enum Target {
     /// Index into [`Config::services`].
     Service(usize),
     Fixed(Fixed),
-    Redirect { code: u16, location: Template },
+    Redirect {
+        code: u16,
+        location: Template,
+    },
 }
 
 /// A reply that needs no service.
