@@ -1,1 +1,214 @@
-//! (to be written)
+//! Every way a request fails, whose fault it is, and the status that says so.
+
+use std::{borrow::Cow, fmt};
+
+use crate::{
+    http::{BadBody, BadHead, BadPath},
+    observe::Why,
+    upstream::Fault,
+};
+
+/// Why a request ended without the reply it asked for, grouped by who can fix it.
+///
+/// The group decides everything a caller has to decide: the status, whether the connection may be kept, whose counter goes up.
+/// Counted and logged once, in `connection`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The client can fix it.
+    Client(ClientFault),
+    /// The service can fix it.
+    Upstream(UpstreamFault),
+    /// The operator can fix it: a limit was reached. The reply carries `Retry-After`.
+    Overload(Overload),
+    /// We can fix it. The client learns nothing more.
+    Bug(&'static str),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientFault {
+    Head(BadHead),
+    Path(BadPath),
+    Body(BadBody),
+    /// The head was not complete in time.
+    HeadTooSlow,
+    /// The body made no progress, or too little.
+    BodyTooSlow,
+    /// More than the route's `max_body`.
+    BodyTooLarge,
+    NoRoute,
+    MethodNotAllowed,
+    /// CONNECT and TRACE are not for gateways.
+    MethodNotServed,
+    /// The client went away before its reply.
+    Closed,
+    /// The request has been here before.
+    Loop,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamFault {
+    /// Every endpoint is down, or out of rotation and tried.
+    NoEndpoint,
+    ConnectRefused,
+    ConnectTimeout,
+    /// The connection broke before the whole response head.
+    Reset,
+    /// What came is not an HTTP response we may pass on.
+    BadResponse,
+    /// No response head within the route's `timeout`.
+    Timeout,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overload {
+    /// `max_connections`, or no descriptor is left.
+    Connections,
+}
+
+impl Failure {
+    /// The status the client sees. The only place that turns a failure into a number.
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::Client(fault) => match fault {
+                ClientFault::Head(bad) => match bad {
+                    BadHead::TargetTooLong => 414,
+                    BadHead::LineTooLong | BadHead::HeadTooLong | BadHead::TooManyHeaders => 431,
+                    BadHead::UnsupportedVersion => 505,
+                    _ => 400,
+                },
+                ClientFault::Path(_) | ClientFault::Body(_) => 400,
+                ClientFault::HeadTooSlow | ClientFault::BodyTooSlow => 408,
+                ClientFault::BodyTooLarge => 413,
+                ClientFault::NoRoute => 404,
+                ClientFault::MethodNotAllowed | ClientFault::MethodNotServed => 405,
+                // As nginx logs it; nobody is there to read it.
+                ClientFault::Closed => 499,
+                ClientFault::Loop => 508,
+            },
+            Self::Upstream(fault) => match fault {
+                UpstreamFault::NoEndpoint => 503,
+                UpstreamFault::ConnectRefused
+                | UpstreamFault::ConnectTimeout
+                | UpstreamFault::Reset
+                | UpstreamFault::BadResponse => 502,
+                UpstreamFault::Timeout => 504,
+            },
+            Self::Overload(_) => 503,
+            Self::Bug(_) => 500,
+        }
+    }
+
+    /// The word for the log and the metrics.
+    pub const fn why(self) -> Why {
+        match self {
+            Self::Client(fault) => match fault {
+                ClientFault::Head(bad) => match bad {
+                    BadHead::TargetTooLong
+                    | BadHead::LineTooLong
+                    | BadHead::HeadTooLong
+                    | BadHead::TooManyHeaders => Why::HeadTooLarge,
+                    _ => Why::BadRequest,
+                },
+                ClientFault::Path(_) | ClientFault::Body(_) => Why::BadRequest,
+                ClientFault::HeadTooSlow => Why::HeadTimeout,
+                ClientFault::BodyTooSlow => Why::BodyTimeout,
+                ClientFault::BodyTooLarge => Why::BodyTooLarge,
+                ClientFault::NoRoute => Why::NoRoute,
+                ClientFault::MethodNotAllowed | ClientFault::MethodNotServed => Why::MethodNotAllowed,
+                ClientFault::Closed => Why::ClientClosed,
+                ClientFault::Loop => Why::LoopDetected,
+            },
+            Self::Upstream(fault) => match fault {
+                UpstreamFault::NoEndpoint => Why::NoEndpoint,
+                UpstreamFault::ConnectRefused => Why::ConnectRefused,
+                UpstreamFault::ConnectTimeout => Why::ConnectTimeout,
+                UpstreamFault::Reset => Why::UpstreamReset,
+                UpstreamFault::BadResponse => Why::UpstreamBadResponse,
+                UpstreamFault::Timeout => Why::UpstreamTimeout,
+            },
+            Self::Overload(Overload::Connections) => Why::TooManyConnections,
+            Self::Bug(_) => Why::Panic,
+        }
+    }
+
+    /// One sentence for the client: what was wrong and, where it can act, what to do. Never an internal address.
+    pub fn detail(self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Self::Client(fault) => match fault {
+                ClientFault::Head(bad) => return sentence(bad),
+                ClientFault::Path(bad) => return sentence(bad),
+                ClientFault::Body(bad) => return sentence(bad),
+                ClientFault::HeadTooSlow => "The request head was not complete in time.",
+                ClientFault::BodyTooSlow => "The request body did not arrive fast enough.",
+                ClientFault::BodyTooLarge => "The request body is larger than this route accepts.",
+                ClientFault::NoRoute => "No route matches this host and path.",
+                ClientFault::MethodNotAllowed => "This path is served, but not with this method; see Allow.",
+                ClientFault::MethodNotServed => "This method is not served by this gateway.",
+                ClientFault::Closed => "The client closed the connection.",
+                ClientFault::Loop => "This request has passed this gateway before.",
+            },
+            Self::Upstream(UpstreamFault::NoEndpoint) => {
+                "The service has no endpoint that can take a request now."
+            }
+            Self::Upstream(UpstreamFault::Timeout) => "The service did not answer in time.",
+            Self::Upstream(UpstreamFault::BadResponse) => "The service's answer could not be understood.",
+            Self::Upstream(_) => "The service could not be reached.",
+            Self::Overload(Overload::Connections) => "The gateway has no room for another connection.",
+            Self::Bug(_) => "The gateway made a mistake; the request id helps to find it.",
+        })
+    }
+
+    /// Seconds after which it is worth trying again.
+    pub const fn retry_after(self) -> Option<u32> {
+        match self {
+            Self::Overload(_) => Some(1),
+            Self::Upstream(UpstreamFault::NoEndpoint) => Some(5),
+            Self::Client(_) | Self::Upstream(_) | Self::Bug(_) => None,
+        }
+    }
+
+    /// Whether the position in the client's byte stream is lost, so that the connection must end.
+    pub const fn loses_framing(self) -> bool {
+        match self {
+            Self::Client(fault) => matches!(
+                fault,
+                ClientFault::Head(_)
+                    | ClientFault::Body(_)
+                    | ClientFault::HeadTooSlow
+                    | ClientFault::BodyTooSlow
+                    | ClientFault::BodyTooLarge
+                    | ClientFault::MethodNotServed
+                    | ClientFault::Closed
+            ),
+            Self::Upstream(_) => false,
+            Self::Overload(_) | Self::Bug(_) => true,
+        }
+    }
+}
+
+/// `the head is …` as `The head is ….`
+fn sentence(fact: impl fmt::Display) -> Cow<'static, str> {
+    let mut text = fact.to_string();
+    if let Some(first) = text.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    text.push('.');
+    Cow::Owned(text)
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::NoEndpoint => Self::Upstream(UpstreamFault::NoEndpoint),
+            Fault::ConnectRefused => Self::Upstream(UpstreamFault::ConnectRefused),
+            Fault::ConnectTimeout => Self::Upstream(UpstreamFault::ConnectTimeout),
+            Fault::Reset => Self::Upstream(UpstreamFault::Reset),
+            Fault::BadResponse => Self::Upstream(UpstreamFault::BadResponse),
+            Fault::Timeout => Self::Upstream(UpstreamFault::Timeout),
+            Fault::ClientClosed => Self::Client(ClientFault::Closed),
+            Fault::ClientTooSlow => Self::Client(ClientFault::BodyTooSlow),
+            Fault::BodyTooLarge => Self::Client(ClientFault::BodyTooLarge),
+            Fault::BadBody(bad) => Self::Client(ClientFault::Body(bad)),
+        }
+    }
+}

@@ -8,6 +8,7 @@
 // SERVE: control flow, five loops.
 pub mod connection;
 pub mod failure;
+pub mod gateway;
 pub mod listener;
 pub mod serve;
 pub mod shard;
@@ -36,3 +37,5 @@ pub mod observe;
 pub mod runtime;
 
 pub mod manual;
+
+pub use gateway::{Gateway, Options, Source, StartError};

@@ -1,1 +1,74 @@
-//! (to be written)
+//! Accepts connections on one listening socket, and refuses them when there is no room.
+
+use std::{cell::RefCell, io, rc::Rc, time::Duration};
+
+use crate::{
+    connection,
+    observe::event,
+    runtime::{Listener, Socket, sleep, spawn},
+    shard::{Live, Shard},
+};
+
+/// Waited after an `accept` that failed for lack of descriptors or memory: trying at once would only burn the core.
+const BACK_OFF: Duration = Duration::from_millis(50);
+
+/// Starts accepting on `socket`, the listener number `number` of the configuration.
+pub fn start(shard: &Rc<Shard>, number: usize, socket: Socket) -> io::Result<()> {
+    let listener = Listener::adopt(socket, &shard.timers)?;
+    shard.listening(listener.handle());
+    let accepting = Rc::clone(shard);
+    let broken = Rc::clone(shard);
+    spawn(
+        async move {
+            accept(&accepting, &listener, number).await;
+            drop(listener);
+            accepting.not_listening();
+        },
+        move |text| {
+            event::error("listener", format_args!("stopped accepting: {text}"));
+            broken.not_listening();
+        },
+    );
+    Ok(())
+}
+
+async fn accept(shard: &Rc<Shard>, listener: &Listener, number: usize) {
+    loop {
+        let accepted = listener.accept().await;
+        if shard.is_draining() {
+            return;
+        }
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                shard.metrics.borrow_mut().counters.accept_errors += 1;
+                // A client that left before it was accepted is nobody's error (accept(2)).
+                if error.kind() != io::ErrorKind::ConnectionAborted {
+                    event::warn("listener", format_args!("accept: {error}"));
+                    sleep(BACK_OFF).await;
+                }
+                continue;
+            }
+        };
+        if !shard.has_room() {
+            shard.metrics.borrow_mut().counters.connections_refused += 1;
+            connection::refuse(shard, stream);
+            continue;
+        }
+        let live: Rc<RefCell<Option<Rc<Live>>>> = Rc::default();
+        let entered = Rc::clone(&live);
+        let on_shard = Rc::clone(shard);
+        spawn(
+            async move {
+                let live = on_shard.enter(&stream);
+                *entered.borrow_mut() = Some(Rc::clone(&live));
+                connection::serve(on_shard, stream, peer, number, live).await;
+            },
+            move |text| {
+                if let Some(live) = live.borrow_mut().take() {
+                    live.panicked(text);
+                }
+            },
+        );
+    }
+}

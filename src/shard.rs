@@ -1,1 +1,384 @@
-//! (to be written)
+//! One core: its runtime, what it owns, how it starts and ends.
+
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    ops::ControlFlow,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::sync::oneshot;
+
+use crate::{
+    control::Report,
+    http::{date, id},
+    listener,
+    observe::{Ended, Gauges, Metrics, access, event},
+    runtime::{
+        Buffers, DriverUsed, ListenerHandle, Mailbox, Runtime, Socket, Stream, StreamHandle, Timers,
+        pin_to_core, sleep, spawn,
+    },
+    snapshot::{HeldSnapshot, SnapshotCell, SnapshotReader},
+    upstream::Upstreams,
+};
+
+/// What other threads tell a shard.
+pub enum Message {
+    /// Hand over what was counted since the last time; count on with this one.
+    Report(Metrics, oneshot::Sender<Report>),
+    /// There is a new snapshot: let go of the old one, busy or not.
+    NewSnapshot,
+    /// Accept nothing more, end connections at their next message boundary, and say when none is left.
+    Drain(std::sync::mpsc::Sender<()>),
+    /// End everything now.
+    Stop,
+}
+
+/// How a shard is to run.
+pub struct Plan {
+    pub number: usize,
+    /// Where to run; `None` leaves it to the kernel.
+    pub core: Option<usize>,
+    pub driver: DriverUsed,
+    /// Listening sockets, with their index in the configuration.
+    pub sockets: Vec<(usize, Socket)>,
+    pub snapshot: Arc<SnapshotCell>,
+    pub mailbox: Mailbox<Message>,
+    pub access: access::Log,
+    pub events: event::Events,
+    pub connections_max: usize,
+    /// Seed for load spreading and ids; different on every shard.
+    pub seed: u64,
+    /// Told once the shard listens, or that it cannot.
+    pub ready: std::sync::mpsc::Sender<io::Result<()>>,
+}
+
+/// Everything a shard owns. Nothing in it is shared with another thread but the snapshot.
+pub struct Shard {
+    pub number: usize,
+    pub timers: Rc<Timers>,
+    pub buffers: Rc<Buffers>,
+    pub metrics: Rc<RefCell<Metrics>>,
+    pub upstreams: Rc<Upstreams>,
+    pub connections_max: usize,
+    snapshot: RefCell<SnapshotReader>,
+    access: RefCell<access::Log>,
+    date: RefCell<(u64, [u8; 29])>,
+    draining: Cell<bool>,
+    drained: RefCell<Option<std::sync::mpsc::Sender<()>>>,
+    listeners: RefCell<Vec<ListenerHandle>>,
+    accepting: Cell<usize>,
+    connections: RefCell<Vec<Option<Rc<Live>>>>,
+    free: RefCell<Vec<usize>>,
+    open: Cell<usize>,
+    in_flight: Cell<usize>,
+}
+
+/// A connection as its shard sees it.
+pub struct Live {
+    shard: Rc<Shard>,
+    place: Cell<usize>,
+    handle: StreamHandle,
+    serving: Cell<bool>,
+    request_id: Cell<[u8; 36]>,
+    counted: Cell<bool>,
+}
+
+/// How long a shard waits for its connections to end when it is told to stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// Runs a shard on this thread until it is told to stop.
+pub fn run(plan: Plan) {
+    let Plan {
+        number,
+        core,
+        driver,
+        sockets,
+        snapshot,
+        mailbox,
+        access,
+        events,
+        connections_max,
+        seed,
+        ready,
+    } = plan;
+    event::attach(&events, event::Origin::Shard);
+    if core.is_some_and(|core| !pin_to_core(core)) {
+        event::warn("shard", format_args!("cannot be pinned to its core; the kernel decides where it runs"));
+    }
+    let runtime = match driver {
+        DriverUsed::IoUring { .. } => Runtime::io_uring(),
+        DriverUsed::Epoll => Runtime::epoll(),
+    };
+    let mut runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _ = ready.send(Err(error));
+            return;
+        }
+    };
+    let clean = runtime.block_on(async move {
+        let timers = Timers::new();
+        let buffers = Rc::new(Buffers::new());
+        let metrics = Rc::new(RefCell::new(Metrics::new()));
+        let upstreams = Upstreams::new(Rc::clone(&timers), Rc::clone(&buffers), Rc::clone(&metrics), seed);
+        let shard = Rc::new(Shard {
+            number,
+            timers,
+            buffers,
+            metrics,
+            upstreams,
+            connections_max,
+            snapshot: RefCell::new(SnapshotReader::new(snapshot)),
+            access: RefCell::new(access),
+            date: RefCell::new((0, [b' '; 29])),
+            draining: Cell::new(false),
+            drained: RefCell::default(),
+            listeners: RefCell::default(),
+            accepting: Cell::new(0),
+            connections: RefCell::default(),
+            free: RefCell::default(),
+            open: Cell::new(0),
+            in_flight: Cell::new(0),
+        });
+        Shard::live(&shard, sockets, mailbox, ready).await
+    });
+    if !clean {
+        // Operations are still in the kernel's hands, and so are their buffers.
+        std::mem::forget(runtime);
+    }
+}
+
+impl Shard {
+    /// Starts listening and serves until it is told to stop. Returns whether everything has ended.
+    async fn live(
+        shard: &Rc<Self>,
+        sockets: Vec<(usize, Socket)>,
+        mailbox: Mailbox<Message>,
+        ready: std::sync::mpsc::Sender<io::Result<()>>,
+    ) -> bool {
+        let number = shard.number;
+        spawn(Rc::clone(&shard.timers).turn(), move |text| {
+            event::error("shard", format_args!("shard {number}: the timers stopped: {text}"));
+        });
+        for (listener, socket) in sockets {
+            if let Err(error) = listener::start(shard, listener, socket) {
+                let _ = ready.send(Err(error));
+                return true;
+            }
+        }
+        let sweeper = Rc::clone(shard);
+        spawn(
+            async move {
+                loop {
+                    sleep(SWEEP_EVERY).await;
+                    sweeper.timers.clock.now_us();
+                    let snapshot = sweeper.snapshot();
+                    sweeper.upstreams.sweep(&snapshot);
+                }
+            },
+            |text| event::error("shard", format_args!("the sweep of idle connections stopped: {text}")),
+        );
+        let _ = ready.send(Ok(()));
+
+        if let Err(error) = mailbox.receive(|message| shard.receive(message)).await {
+            event::error("shard", format_args!("shard {number}: the mailbox broke: {error}"));
+        }
+        shard.end().await
+    }
+
+    fn receive(&self, message: Message) -> ControlFlow<()> {
+        match message {
+            Message::Report(spare, answer) => {
+                let metrics = self.metrics.borrow_mut().hand_over(spare);
+                // Refused only when control has ended.
+                let _ = answer.send(Report { metrics, gauges: self.gauges() });
+                ControlFlow::Continue(())
+            }
+            Message::NewSnapshot => {
+                drop(self.snapshot());
+                ControlFlow::Continue(())
+            }
+            Message::Drain(done) => {
+                self.drain();
+                *self.drained.borrow_mut() = Some(done);
+                self.say_when_drained();
+                ControlFlow::Continue(())
+            }
+            Message::Stop => ControlFlow::Break(()),
+        }
+    }
+
+    fn gauges(&self) -> Gauges {
+        let (idle, open) = self.upstreams.connections();
+        Gauges {
+            connections: self.open.get() as u64,
+            requests_in_flight: self.in_flight.get() as u64,
+            upstream_idle: idle as u64,
+            upstream_open: open as u64,
+            buffer_bytes: self.buffers.stock_bytes(),
+            snapshot_version: self.snapshot().version,
+        }
+    }
+
+    /// Accepts nothing more. Connections end at their next message boundary; those between requests end now.
+    fn drain(&self) {
+        self.draining.set(true);
+        self.listeners.borrow().iter().for_each(ListenerHandle::stop);
+        for live in self.connections.borrow().iter().flatten() {
+            if !live.serving.get() {
+                live.handle.end_reading();
+            }
+        }
+    }
+
+    fn say_when_drained(&self) {
+        if self.open.get() == 0
+            && let Some(done) = self.drained.borrow_mut().take()
+        {
+            // Who asked may have given up.
+            let _ = done.send(());
+        }
+    }
+
+    /// Ends every connection and waits until nothing is in the kernel's hands. Returns whether that was so in time.
+    async fn end(&self) -> bool {
+        self.drain();
+        for live in self.connections.borrow().iter().flatten() {
+            live.handle.end();
+        }
+        self.upstreams.close_idle();
+        self.timers.clock.now_us();
+        let give_up = self.timers.clock.after(STOP_PATIENCE);
+        while self.open.get() + self.accepting.get() + self.upstreams.connections().1 > 0 {
+            if self.timers.clock.tick() > give_up {
+                return false;
+            }
+            self.upstreams.end_all();
+            sleep(Duration::from_millis(5)).await;
+            self.timers.clock.now_us();
+            self.upstreams.close_idle();
+        }
+        self.timers.stop();
+        true
+    }
+
+    /// The newest snapshot, for a request to hold to its end.
+    pub fn snapshot(&self) -> HeldSnapshot {
+        self.snapshot.borrow_mut().read()
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Whether there is room for another client connection.
+    pub fn has_room(&self) -> bool {
+        self.open.get() < self.connections_max
+    }
+
+    pub(crate) fn listening(&self, handle: ListenerHandle) {
+        self.listeners.borrow_mut().push(handle);
+        self.accepting.set(self.accepting.get() + 1);
+    }
+
+    pub(crate) fn not_listening(&self) {
+        self.accepting.set(self.accepting.get() - 1);
+    }
+
+    /// Registers a connection until [`Live::ended`], or until it is dropped by a panic.
+    pub fn enter(self: &Rc<Self>, stream: &Stream) -> Rc<Live> {
+        self.metrics.borrow_mut().connection_opened();
+        self.open.set(self.open.get() + 1);
+        let mut connections = self.connections.borrow_mut();
+        let place = self.free.borrow_mut().pop().unwrap_or_else(|| {
+            connections.push(None);
+            connections.len() - 1
+        });
+        let live = Rc::new(Live {
+            shard: Rc::clone(self),
+            place: Cell::new(place),
+            handle: stream.handle(),
+            serving: Cell::new(false),
+            request_id: Cell::new([b'-'; 36]),
+            counted: Cell::new(true),
+        });
+        connections[place] = Some(Rc::clone(&live));
+        live
+    }
+
+    /// The current date as a field value; made anew once a second.
+    pub fn date(&self) -> [u8; 29] {
+        let now = self.timers.clock.unix(self.timers.clock.recent_us()).as_secs();
+        let mut date = self.date.borrow_mut();
+        if date.0 != now {
+            *date = (now, date::imf_fixdate(now));
+        }
+        date.1
+    }
+
+    /// A request id: UUIDv7 (RFC 9562 §5.7).
+    pub fn new_id(&self, at_us: u64) -> [u8; 36] {
+        let millis = u64::try_from(self.timers.clock.unix(at_us).as_millis()).unwrap_or_default();
+        let mut random = [0; 10];
+        random[..8].copy_from_slice(&self.upstreams.random().to_le_bytes());
+        random[8..].copy_from_slice(&self.upstreams.random().to_le_bytes()[..2]);
+        id::uuid_v7(millis, random)
+    }
+
+    /// Queues an access record, if there is an access log. Never waits.
+    pub fn write_access<'r>(&self, record: impl FnOnce() -> access::Record<'r>) {
+        let mut access = self.access.borrow_mut();
+        if access.enabled() {
+            access.write(&record());
+        }
+    }
+}
+
+impl Live {
+    /// A request begins; from now on draining waits for it.
+    pub fn begin(&self) {
+        self.serving.set(true);
+        self.shard.in_flight.set(self.shard.in_flight.get() + 1);
+    }
+
+    pub fn end(&self) {
+        if self.serving.replace(false) {
+            self.shard.in_flight.set(self.shard.in_flight.get() - 1);
+        }
+    }
+
+    /// Notes the id of the request being served, for the report of a panic.
+    pub fn serving(&self, id: &[u8; 36]) {
+        self.request_id.set(*id);
+    }
+
+    /// The connection has ended.
+    pub fn ended(&self, ended: Ended) {
+        if !self.counted.replace(false) {
+            return;
+        }
+        self.end();
+        let shard = &self.shard;
+        shard.metrics.borrow_mut().connection_closed(ended);
+        shard.open.set(shard.open.get() - 1);
+        let place = self.place.get();
+        shard.connections.borrow_mut()[place] = None;
+        shard.free.borrow_mut().push(place);
+        shard.say_when_drained();
+    }
+
+    /// The connection's task panicked.
+    pub fn panicked(&self, text: &str) {
+        if !self.counted.get() {
+            return;
+        }
+        let id = self.request_id.get();
+        self.shard.metrics.borrow_mut().counters.panics += 1;
+        event::error("connection", format_args!("panic: {text} request_id={}", String::from_utf8_lossy(&id)));
+        self.ended(Ended::Panic);
+    }
+}

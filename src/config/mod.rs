@@ -3,6 +3,19 @@
 //! Nothing outside this folder validates a value again. A [`Config`] is plain data: it names services and
 //! listeners by index, its patterns and templates are parsed, its durations have units.
 
+mod check;
+mod include;
+pub mod keys;
+pub mod load;
+mod print;
+pub mod problem;
+pub mod raw;
+mod resolve;
+pub mod source;
+mod toml;
+
+pub use self::load::{Loaded, from_text, load};
+
 use std::{net::IpAddr, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{limits::Limits, route::Pattern, template::Template};
@@ -205,8 +218,15 @@ pub enum Sink {
 pub enum Format {
     Combined,
     Json,
-    /// Text with nginx's `$variables`; the names are checked.
-    Template(Arc<str>),
+    /// Text with nginx's `$variables`.
+    Template(Arc<[Piece]>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    Text(Arc<str>),
+    /// One of [`VARIABLES`](crate::template::log::VARIABLES), without its `$`.
+    Variable(&'static str),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,1 +1,222 @@
-//! (to be written)
+//! The control thread: everything that is not serving requests.
+//!
+//! One thread named `control` with a tokio runtime: the admin port, reloads, retired snapshots, DNS, signals.
+//! What belongs to the gateway proper (loading, building and storing a snapshot, talking to a shard) comes in
+//! through [`Parts`], because those live in layers above or are the caller's to decide. Nothing here is waited
+//! for by a shard.
+
+mod admin;
+mod collect;
+mod logs;
+mod page;
+mod reload;
+mod resolve;
+mod retire;
+mod shards;
+mod signals;
+mod status;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+use std::{
+    io,
+    net::TcpListener,
+    sync::{Arc, mpsc::SyncSender},
+    thread,
+    time::Duration,
+};
+
+use tokio::sync::{mpsc, oneshot, watch as tokio_watch};
+
+use crate::observe::{NamesCell, event, event::Origin, writer::Handle as LogHandle};
+
+pub use logs::settings as log_settings;
+pub use reload::{Build, Built, Cause, Inputs, Refused};
+pub use resolve::{Follow, Followed, resolve, resolve_now};
+pub use retire::Retired;
+pub use shards::{Report, Shards};
+pub use signals::Signal;
+
+use self::{
+    collect::Collector,
+    reload::{Reloader, Trigger},
+    resolve::Follower,
+    retire::Retirement,
+    status::Status,
+};
+
+/// Reloads waiting for their turn.
+const TRIGGERS_MAX: usize = 16;
+/// Threads for what blocks: building a snapshot, getaddrinfo.
+const BLOCKING_THREADS_MAX: usize = 32;
+/// How long a stop waits for them.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+/// Shards are asked for what they counted at least so often, so that no count can grow without bound.
+const COLLECT_EVERY: Duration = Duration::from_secs(60);
+
+/// What the control thread is given.
+pub struct Parts {
+    /// Bound by the caller, so that a port in use is found before anything starts.
+    pub admin: Option<TcpListener>,
+    pub shards: Arc<dyn Shards>,
+    pub log: LogHandle,
+    /// The build closure stores new names here before it stores the snapshot that uses them.
+    pub names: Arc<NamesCell>,
+    /// Loads, checks, builds and stores a snapshot. Called on a thread that may block, one call at a time.
+    pub build: Arc<Build>,
+    /// What serves already.
+    pub first: Built,
+    /// The host names in the configuration, looked up again from time to time.
+    pub follow: Option<Arc<dyn Follow>>,
+    /// Whether to look for changes of the files.
+    pub watch: bool,
+    /// Where stop signals go; `None` leaves the process's signals alone. HUP and USR1 are dealt with here.
+    pub signals: Option<SyncSender<Signal>>,
+}
+
+/// The running control thread. Dropping it ends the thread.
+pub struct Control {
+    status: Arc<Status>,
+    triggers: mpsc::Sender<Trigger>,
+    retirement: mpsc::Sender<Retired>,
+    stop: tokio_watch::Sender<bool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+/// The control thread no longer runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopped;
+
+impl Control {
+    /// Starts the thread. Fails when the system refuses a thread, a timer or the signals.
+    pub fn start(parts: Parts) -> io::Result<Self> {
+        let events = parts.log.events();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(BLOCKING_THREADS_MAX)
+            .on_thread_start(move || event::attach(&events, Origin::Control))
+            .build()?;
+        let (triggers, triggers_in) = mpsc::channel(TRIGGERS_MAX);
+        let (retirement, retired) = mpsc::channel(TRIGGERS_MAX);
+        let (stop, stopped) = tokio_watch::channel(false);
+        let status = Arc::new(Status::new(&parts.first));
+        let (ready, started) = std::sync::mpsc::sync_channel(1);
+
+        let control = (Arc::clone(&status), triggers.clone(), retirement.clone());
+        let thread = thread::Builder::new().name("control".to_owned()).spawn(move || {
+            event::attach(&parts.log.events(), Origin::Control);
+            let run = run(parts, control.0, (control.1, triggers_in), (control.2, retired), stopped, ready);
+            runtime.block_on(run);
+            runtime.shutdown_timeout(STOP_TIMEOUT);
+        })?;
+        let control = Self { status, triggers, retirement, stop, thread: Some(thread) };
+        match started.recv() {
+            Ok(Ok(())) => Ok(control),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(io::Error::other("the control thread did not start")),
+        }
+    }
+
+    /// Loads the configuration again and waits for it. `Ok` says what changed, in one line, empty when nothing did;
+    /// `Err` has the problems, and the running configuration is unchanged. Not for use on an async thread.
+    pub fn reload(&self) -> Result<Result<String, String>, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        self.triggers
+            .blocking_send(Trigger { cause: Cause::Asked, answer: Some(answer) })
+            .map_err(|_| Stopped)?;
+        answered.blocking_recv().map_err(|_| Stopped)
+    }
+
+    /// Takes care of a snapshot that is no longer served: it is dropped on the control thread once nobody else
+    /// holds it. One returned in [`Built::retired`] need not be given again.
+    pub fn retire(&self, retired: Retired) {
+        // Refused only when the thread has ended or a reload storm filled the queue; the last holder drops it then.
+        _ = self.retirement.try_send(retired);
+    }
+
+    /// From now on `/readyz` says no: connections are being drained.
+    pub fn drain(&self) {
+        self.status.drain();
+    }
+
+    /// Ends the thread and waits for it, at most for a running build or name lookup to time out.
+    pub fn shutdown(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        // Fails when the thread has ended by itself.
+        _ = self.stop.send(true);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            event::error("control", format_args!("the control thread panicked"));
+        }
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Runs every task until told to stop. Reports through `ready` whether all could be started.
+async fn run(
+    parts: Parts,
+    status: Arc<Status>,
+    (triggers, triggers_in): (mpsc::Sender<Trigger>, mpsc::Receiver<Trigger>),
+    (retirement, retired): (mpsc::Sender<Retired>, mpsc::Receiver<Retired>),
+    mut stopped: tokio_watch::Receiver<bool>,
+    ready: SyncSender<io::Result<()>>,
+) {
+    let collector = Arc::new(Collector::new(Arc::clone(&parts.shards)));
+    let mut tasks = tokio::task::JoinSet::new();
+    let started = (|| {
+        if let Some(listener) = parts.admin {
+            let admin = admin::Admin {
+                status: Arc::clone(&status),
+                collector: Arc::clone(&collector),
+                names: Arc::clone(&parts.names),
+                log: parts.log.clone(),
+            };
+            tasks.spawn(admin::serve(listener, admin)?);
+        }
+        if let Some(signals) = parts.signals {
+            tasks.spawn(signals::listen(signals, triggers.clone(), parts.log.clone())?);
+        }
+        Ok(())
+    })();
+    let failed = started.is_err();
+    // Before the caller goes on: a change of the files after that is seen.
+    let reloader = Reloader::new(parts.build, parts.first, Arc::clone(&status), retirement, parts.watch);
+    // Nobody listens any more only when the caller has gone, and then `stopped` says so too.
+    _ = ready.send(started);
+    if failed {
+        return;
+    }
+
+    if let Some(follow) = parts.follow {
+        tasks.spawn(Follower::new(follow, triggers).run());
+    }
+    tasks.spawn(reloader.run(triggers_in));
+    tasks.spawn(Retirement::new(Arc::clone(&parts.shards), Arc::clone(&status)).run(retired));
+    tasks.spawn(async move {
+        loop {
+            tokio::time::sleep(COLLECT_EVERY).await;
+            drop(collector.collect().await);
+        }
+    });
+
+    loop {
+        tokio::select! {
+            _ = stopped.changed() => break,
+            // None ends by itself; the others go on without it.
+            Some(_) = tasks.join_next() => {
+                event::error("control", format_args!("bug: a task of the control thread panicked"));
+            }
+        }
+    }
+    tasks.shutdown().await;
+}

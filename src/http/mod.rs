@@ -1,1 +1,36 @@
-//! (to be written)
+//! HTTP/1.1 as bytes and values: no I/O, no clock, no allocation per message.
+//!
+//! A head is parsed in place: what a [`RequestHead`] or a [`Field`] names is a [`Span`] of the buffer it came from.
+//! `httparse` reads the syntax; what it lets pass and a gateway must not (bare LF, a second Host, a doubtful length)
+//! is refused here. [`framing`] alone decides where a body ends, [`body`] finds that end in the bytes.
+
+pub mod body;
+mod chunked;
+pub mod date;
+mod fields;
+pub mod framing;
+pub mod head;
+pub mod headers;
+pub mod id;
+#[cfg(any(test, fuzzing))]
+pub mod invariants;
+pub mod known;
+pub mod path;
+pub mod reply;
+mod request;
+mod response;
+pub mod rewrite;
+mod scan;
+mod target;
+mod trailers;
+
+pub use body::{BadBody, CHUNK_HEADER_MAX, Decoded, Decoder, LAST_CHUNK, chunk_header};
+pub use chunked::TRAILER_BYTES_MAX;
+pub use framing::{BadFraming, BodyLength};
+pub use head::{BadHead, Field, Method, RequestHead, ResponseHead, Rules, Span, Target, Version};
+pub use known::{Known, classify};
+pub use path::{BadPath, Normal, normalise};
+pub use request::parse_request;
+pub use response::parse_response;
+pub use target::authority_is_valid;
+pub use trailers::parse_trailers;

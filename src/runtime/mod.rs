@@ -1,1 +1,32 @@
-//! (to be written)
+//! The only folder that names monoio. Everything above it speaks of streams, buffers, deadlines and mailboxes.
+//!
+//! monoio 0.2.4 has faults that this folder works around, so that no one above has to know them:
+//!
+//! * a panic in a task ends the thread → [`spawn`] catches it;
+//! * a dropped `accept` leaks the descriptor it would have returned → [`Listener::accept`] is never dropped: a listener is
+//!   stopped by shutting its socket down;
+//! * a task that wakes itself is run first and, with `DEFER_TASKRUN`, keeps completions from arriving → nothing here yields
+//!   by waking itself;
+//! * dropping a `JoinHandle` late is a race (with the feature `sync`, which is off) → [`spawn`] drops it at once;
+//! * a dropped runtime frees buffers that the kernel may still fill → [`Runtime::block_on`] ends only after every stream has
+//!   ended, and a process that cannot wait for that leaves by `_exit`;
+//! * a dropped read may lose bytes → no read is ever dropped: deadlines shut the socket down, which completes the read
+//!   ([`deadline`]), and a read that should only give its buffer back is cancelled and awaited.
+
+mod buffer;
+pub mod deadline;
+mod listener;
+mod mailbox;
+mod start;
+mod stream;
+mod task;
+
+pub use self::{
+    buffer::{Buffer, Buffers},
+    deadline::Timers,
+    listener::{Listener, ListenerHandle, Peer, Socket},
+    mailbox::{Mailbox, Postbox, mailbox},
+    start::{DriverUsed, Runtime, pin_to_core, why_blocked},
+    stream::{Idle, IoFault, Reader, Stream, StreamHandle, Writer},
+    task::{Gate, Notify, sleep, spawn},
+};

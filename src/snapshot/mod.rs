@@ -1,1 +1,118 @@
-//! (to be written)
+//! What a shard reads while it serves: the configuration with every name resolved to a place, never changed, only replaced.
+//!
+//! [`build`] makes one from a checked [`Config`](crate::config::Config); [`cell`] is how it reaches the shards.
+
+pub mod build;
+pub mod cell;
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+pub use self::{
+    build::{Identities, Numbers, Resolved, build},
+    cell::{HeldSnapshot, SnapshotCell, SnapshotReader},
+};
+use crate::{
+    balance::{Facts, Health, Policy},
+    config::{Fixed, HostHeader, Network, Retry},
+    http::Rules,
+    limits::Limits,
+    route::Index,
+    template::Template,
+};
+
+/// The configuration as the shards read it.
+pub struct Snapshot {
+    /// Counts up with every snapshot of this process, from 1.
+    pub version: u64,
+    pub index: Index,
+    pub routes: Vec<Route>,
+    pub services: Vec<Service>,
+    pub listeners: Vec<ListenerFacts>,
+    pub trusted_proxies: Vec<Network>,
+    pub limits: Limits,
+    /// Whether an endpoint is one of our own listeners.
+    pub calls_itself: bool,
+}
+
+/// What the configuration says about one listener.
+#[derive(Clone, Debug)]
+pub struct ListenerFacts {
+    /// As written in `listen`.
+    pub name: Arc<str>,
+    pub rules: Rules,
+    /// The field value that recognises requests which left from this listener (RFC 8586).
+    pub loop_mark: Box<[u8]>,
+}
+
+pub struct Route {
+    pub pattern: Arc<str>,
+    /// Its number in metrics and logs.
+    pub metric: u32,
+    pub target: Target,
+    /// To the response head.
+    pub timeout: Duration,
+    pub max_body: u64,
+    pub retry: Retry,
+    pub strip: Option<Arc<str>>,
+    pub rewrite: Option<Template>,
+    pub host: HostHeader,
+    pub raw_path: bool,
+    pub stream: bool,
+    pub upgrade: Vec<Arc<str>>,
+    /// Names of the pattern's variables, in the order of the captures.
+    pub variables: Vec<Arc<str>>,
+}
+
+pub enum Target {
+    /// Index into [`Snapshot::services`].
+    Service(usize),
+    Fixed(Fixed),
+    Redirect {
+        code: u16,
+        location: Template,
+    },
+}
+
+pub struct Service {
+    pub name: Arc<str>,
+    pub metric: u32,
+    /// Its place in the shards' tables, the same in every snapshot that has this service.
+    pub slot: usize,
+    /// Changes when the list of endpoints does.
+    pub revision: u64,
+    pub policy: Policy,
+    pub keepalive: usize,
+    pub connect: Duration,
+    pub endpoints: Vec<Endpoint>,
+    /// Beside `endpoints`, in the shape that `balance` wants.
+    pub facts: Vec<Facts>,
+    pub health: Vec<Arc<Health>>,
+}
+
+pub struct Endpoint {
+    pub url: Arc<str>,
+    pub metric: u32,
+    /// Its place in the shards' tables, the same in every snapshot that has this endpoint.
+    pub slot: usize,
+    pub dial: Dial,
+    pub authority: Arc<str>,
+    pub prefix: Arc<str>,
+    /// Index into [`Snapshot::listeners`], when the endpoint is one of our own.
+    pub own_listener: Option<usize>,
+}
+
+/// How to reach an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Dial {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+    /// The name does not resolve now; the endpoint counts as down.
+    Unresolved,
+}
+
+impl Snapshot {
+    /// Whether the peer may speak for others (`trusted_proxies`).
+    pub fn trusts(&self, peer: SocketAddr) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(peer.ip()))
+    }
+}

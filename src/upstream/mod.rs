@@ -1,1 +1,39 @@
-//! (to be written)
+//! The other side: a request goes to one of a service's endpoints, a response comes back.
+//!
+//! [`send`] picks an endpoint, connects or reuses a connection, and tries again where that is safe; [`relay`] passes the response
+//! body on; [`upload`] passes a request body on that is too large to gather; [`pool`] keeps idle connections.
+
+mod exchange;
+pub mod pool;
+pub mod relay;
+mod send;
+pub mod upload;
+
+pub use self::{
+    exchange::Response,
+    pool::{Lease, Upstreams},
+    relay::{Passing, RelayEnd, Relayed, relay},
+    send::{Body, NoResponse, Request, send},
+    upload::{Pace, Upload, UploadEnd, Uploaded},
+};
+use crate::http::BadBody;
+
+/// Why no response came. Facts about the other side, or about the client's body; `failure` says what they mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Every endpoint is down, or has been tried.
+    NoEndpoint,
+    ConnectRefused,
+    ConnectTimeout,
+    /// The connection ended before a whole response head.
+    Reset,
+    /// Not HTTP as we pass it on.
+    BadResponse,
+    /// No response head in time.
+    Timeout,
+    ClientClosed,
+    /// The request body made no progress.
+    ClientTooSlow,
+    BodyTooLarge,
+    BadBody(BadBody),
+}

@@ -1,0 +1,291 @@
+//! Every key of every table, with what it says in a line: for suggestions, for the test that the root `config.toml`
+//! mentions all of them, and for editors.
+
+/// The keys one kind of table knows.
+pub struct Keys {
+    /// The table in a message: "unknown key `x` in …".
+    pub table: &'static str,
+    pub keys: &'static [Key],
+}
+
+pub struct Key {
+    pub name: &'static str,
+    pub doc: &'static str,
+}
+
+const fn key(name: &'static str, doc: &'static str) -> Key {
+    Key { name, doc }
+}
+
+pub const ALL: [&Keys; 11] =
+    [&TOP, &DEFAULTS, &RETRY, &LISTEN, &LISTEN_FLAGS, &SERVICE, &SERVER, &ROUTE, &LOG, &ACCESS, &EVENTS];
+
+pub const TOP: Keys = Keys {
+    table: "the configuration",
+    keys: &[
+        key("include", "further files, `*` and `?` allowed in the last part of a path"),
+        key("listen", "addresses to accept requests at"),
+        key("admin", "address of metrics, health and API; false turns it off"),
+        key("shards", "threads that serve, each with a core: \"auto\" or a number"),
+        key("driver", "how a shard talks to the kernel: \"auto\", \"io_uring\" or \"epoll\""),
+        key("state", "directory for what must survive a restart"),
+        key("trusted_proxies", "networks whose X-Forwarded-* headers are believed"),
+        key("defaults", "what every route and service inherits, and the bounds of connections"),
+        key("services", "what requests are sent to"),
+        key("routes", "which request goes where"),
+        key("log", "access log and event log"),
+    ],
+};
+
+pub const DEFAULTS: Keys = Keys {
+    table: "[defaults]",
+    keys: &[
+        key("timeout", "time for a service to send a response head"),
+        key("max_body", "largest request body; false for no bound"),
+        key("retry", "when a failed request is tried at another endpoint"),
+        key("connect", "time to establish a connection to an endpoint"),
+        key("keepalive", "idle connections kept to a service, per shard"),
+        key("max_head", "largest head, request or response"),
+        key("max_line", "longest request target or header line"),
+        key("max_headers", "header fields in one head"),
+        key("client_header_timeout", "time for a request head, and for the first byte of a connection"),
+        key("keepalive_timeout", "time a client's connection may be idle between requests"),
+        key("client_body_timeout", "time without a byte of a body we wait for"),
+        key("min_body_rate", "least bytes a second of a body we wait for"),
+        key("tunnel_idle", "time without a byte in a tunnel (WebSocket)"),
+        key("drain", "time for connections to end when the gateway stops"),
+        key("max_connections", "client connections of the process: \"auto\" or a number"),
+    ],
+};
+
+pub const RETRY: Keys = Keys {
+    table: "`retry`",
+    keys: &[
+        key("on", "failures that are retried: connect, reset, timeout, or a status such as 503"),
+        key("tries", "attempts in all, the first included"),
+        key("budget", "retries as a share of requests, in percent"),
+    ],
+};
+
+pub const LISTEN: Keys = Keys {
+    table: "a listener",
+    keys: &[
+        key("address", "where to listen: \":8080\", \"127.0.0.1:8080\", \"unix:/run/x.sock\""),
+        key("backlog", "connections the kernel holds until they are accepted"),
+        key("lenient", "a bare LF ends a line of a head"),
+    ],
+};
+
+pub const LISTEN_FLAGS: Keys = Keys {
+    table: "a listen line",
+    keys: &[
+        key("backlog", "connections the kernel holds until they are accepted"),
+        key("lenient", "a bare LF ends a line of a head"),
+    ],
+};
+
+pub const SERVICE: Keys = Keys {
+    table: "a service",
+    keys: &[
+        key("servers", "server lines or tables"),
+        key("balance", "how an endpoint is picked: \"random\" (the less loaded of two) or \"round_robin\""),
+        key("keepalive", "idle connections kept, per shard"),
+        key("connect", "time to establish a connection to an endpoint"),
+    ],
+};
+
+pub const SERVER: Keys = Keys {
+    table: "a server line",
+    keys: &[
+        key("url", "where the server is: http://host:port/prefix or http://unix:/path"),
+        key("weight", "share of the requests"),
+        key("max_fails", "failures within `fail_timeout` that take it out; 0 never does"),
+        key("fail_timeout", "time in which failures are counted, and for which it is out"),
+        key("backup", "used when no other server is left"),
+        key("down", "never used"),
+    ],
+};
+
+pub const ROUTE: Keys = Keys {
+    table: "a route",
+    keys: &[
+        key("to", "a service's name, or a URL"),
+        key("on", "the listener the route is bound to, as written in `listen`"),
+        key("strip", "prefix removed from the path before it is sent"),
+        key("rewrite", "the path, and the query if it has a `?`, to send instead"),
+        key("host", "the Host a service sees: \"client\" (the one received) or \"upstream\" (its own)"),
+        key("timeout", "time for a service to send a response head"),
+        key("max_body", "largest request body; false for no bound"),
+        key("retry", "when a failed request is tried at another endpoint; false for never"),
+        key("raw_path", "the path is matched and sent as received"),
+        key("stream", "bodies may rest: they are neither gathered nor timed"),
+        key("upgrade", "protocols besides WebSocket that a client may upgrade to"),
+        key("status", "answer with this status"),
+        key("body", "answer with this text"),
+        key("type", "content type of `body`"),
+        key("headers", "headers of the answer"),
+        key("redirect", "answer with this Location"),
+        key("code", "status of the redirect"),
+    ],
+};
+
+pub const LOG: Keys = Keys {
+    table: "[log]",
+    keys: &[
+        key("access", "one record per request; false turns it off"),
+        key("events", "what happens to the gateway itself"),
+    ],
+};
+
+pub const ACCESS: Keys = Keys {
+    table: "`access`",
+    keys: &[
+        key("to", "\"stdout\", \"stderr\" or a file"),
+        key("format", "\"combined\", \"json\" or a text with nginx's $variables"),
+    ],
+};
+
+pub const EVENTS: Keys = Keys {
+    table: "`events`",
+    keys: &[
+        key("to", "\"stdout\", \"stderr\" or a file"),
+        key("level", "\"error\", \"warn\", \"info\" or \"debug\""),
+    ],
+};
+
+/// What people coming from other gateways write, and what it is called here.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("backend", "to"),
+    ("backends", "services"),
+    ("bind", "listen"),
+    ("client_max_body_size", "max_body"),
+    ("content_type", "type"),
+    ("location", "routes"),
+    ("locations", "routes"),
+    ("log_level", "events"),
+    ("port", "listen"),
+    ("proxy_connect_timeout", "connect"),
+    ("proxy_next_upstream", "retry"),
+    ("proxy_pass", "to"),
+    ("proxy_read_timeout", "timeout"),
+    ("return", "status"),
+    ("server", "servers"),
+    ("endpoints", "servers"),
+    ("set_real_ip_from", "trusted_proxies"),
+    ("strip_prefix", "strip"),
+    ("target", "to"),
+    ("threads", "shards"),
+    ("upstream", "services"),
+    ("upstreams", "services"),
+    ("worker_connections", "max_connections"),
+    ("worker_processes", "shards"),
+    ("workers", "shards"),
+];
+
+impl Keys {
+    pub fn contains(&self, name: &str) -> bool {
+        self.keys.iter().any(|key| key.name == name)
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &'static str> + Clone {
+        self.keys.iter().map(|key| key.name)
+    }
+
+    /// The key that was probably meant.
+    pub fn suggestion(&self, wrong: &str) -> Option<&'static str> {
+        let elsewhere = ELSEWHERE.iter().find(|(name, ours)| *name == wrong && self.contains(ours));
+        elsewhere.map(|&(_, ours)| ours).or_else(|| closest(wrong, self.names()))
+    }
+}
+
+/// The name that differs from `wrong` by a slip or two of the finger.
+pub(super) fn closest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    // A short word is close to many others: there one slip must do.
+    let slips_max = if wrong.len() < 5 { 1 } else { 2 };
+    // A bound on both lengths keeps the cost down when each of 10,000 names is wrong.
+    names
+        .filter(|name| name.len().abs_diff(wrong.len()) <= slips_max)
+        .map(|name| (strsim::damerau_levenshtein(wrong, name), name))
+        .filter(|&(slips, _)| slips <= slips_max)
+        .min_by_key(|&(slips, _)| slips)
+        .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(keys: &Keys, wrong: &str, expected: Option<&str>) {
+        assert_eq!(keys.suggestion(wrong), expected);
+    }
+
+    #[test]
+    fn a_slip_of_the_finger_is_seen() {
+        check(&SERVER, "wieght", Some("weight"));
+        check(&SERVER, "max_fail", Some("max_fails"));
+        check(&ROUTE, "too", Some("to"));
+        check(&TOP, "sevices", Some("services"));
+    }
+
+    #[test]
+    fn a_word_of_another_gateway_is_known() {
+        check(&ROUTE, "proxy_pass", Some("to"));
+        check(&TOP, "worker_processes", Some("shards"));
+        check(&SERVICE, "worker_processes", None);
+    }
+
+    #[test]
+    fn a_key_of_later_versions_is_not_mistaken_for_another() {
+        for wrong in ["auth", "tls", "parts", "cache", "cors", "limit", "compress", "trace", "source"] {
+            check(&TOP, wrong, None);
+            check(&ROUTE, wrong, None);
+        }
+        for wrong in ["sticky", "health", "eject", "breaker", "queue", "hedge", "scale"] {
+            check(&SERVICE, wrong, None);
+        }
+    }
+
+    /// The demo, and the same with its commented defaults uncommented.
+    fn demo() -> (&'static str, String) {
+        let demo = include_str!("../../config.toml");
+        let is_default = |line: &str| {
+            let key = line.split(" = ").next().unwrap_or("");
+            let is_key = line.contains(" = ") && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+            is_key || line.starts_with("[routes.")
+        };
+        let lines =
+            demo.lines().map(|line| line.strip_prefix("# ").filter(|rest| is_default(rest)).unwrap_or(line));
+        (demo, lines.collect::<Vec<_>>().join("\n"))
+    }
+
+    #[test]
+    fn the_demo_mentions_every_key() {
+        let (demo, _) = demo();
+        let words: std::collections::HashSet<&str> =
+            demo.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
+        let missing: Vec<_> =
+            ALL.iter().flat_map(|keys| keys.names()).filter(|name| !words.contains(name)).collect();
+        assert_eq!(missing, [""; 0]);
+    }
+
+    #[test]
+    fn the_demo_is_good_and_its_comments_are_the_defaults() {
+        let (demo, uncommented) = demo();
+        assert_ne!(demo.trim_end(), uncommented);
+        let config = |text: &str| {
+            let mut config = super::super::load::testing::good(text);
+            // The one route that is only there when uncommented.
+            config.routes.retain(|route| !route.pattern.text().starts_with("api.example.com"));
+            format!("{config:#?}")
+        };
+        assert_eq!(config(&uncommented), config(demo));
+    }
+
+    #[test]
+    fn every_elsewhere_leads_somewhere() {
+        for (_, ours) in ELSEWHERE {
+            assert!(ALL.iter().any(|keys| keys.contains(ours)), "{ours}");
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Replies that the gateway writes itself: fixed ones, redirects, failures.
+
+use super::Request;
+use crate::{
+    failure::Failure,
+    http::{Known, Method, headers, reply},
+    runtime::{IoFault, Writer},
+    serve::Reply,
+    shard::Shard,
+    snapshot::Snapshot,
+    template::Escape,
+};
+
+use super::request::Place;
+
+/// What was sent, for the log.
+pub(super) struct Sent {
+    pub status: u16,
+    pub body_bytes: u64,
+    pub head_bytes: u64,
+}
+
+/// Writes a fixed reply, a redirect or an empty one.
+pub(super) async fn answer(
+    request: &mut Request<'_>,
+    answer: &Reply<'_>,
+    keep_alive: bool,
+    snapshot: &Snapshot,
+    shard: &Shard,
+) -> Result<Sent, IoFault> {
+    let mut body = Vec::new();
+    let mut fields: Vec<(&[u8], &[u8])> = Vec::new();
+    let (status, content_type): (u16, &[u8]) = match answer {
+        Reply::Fixed(fixed) => {
+            let json = fixed.content_type.contains("json");
+            let escape = if json { Escape::Json } else { Escape::None };
+            request.view().render(&fixed.body, Place::Body(escape), &mut body);
+            for (name, value) in &fixed.headers {
+                fields.push((name.as_bytes(), value.as_bytes()));
+            }
+            (fixed.status, fixed.content_type.as_bytes())
+        }
+        Reply::Redirect { code, location } => {
+            fields.push((b"Location", location));
+            (*code, b"")
+        }
+        Reply::Empty => (204, b""),
+        Reply::Response(..) => unreachable!("a service's response is passed on, not written"),
+    };
+    write(request, status, content_type, fields, &body, keep_alive, snapshot, shard).await
+}
+
+/// Writes the reply for a failure: a problem document (RFC 9457), or a page where the client prefers HTML.
+pub(super) async fn refuse(
+    request: &mut Request<'_>,
+    failure: Failure,
+    keep_alive: bool,
+    snapshot: &Snapshot,
+    shard: &Shard,
+) -> Result<Sent, IoFault> {
+    let status = failure.status();
+    let view = request.view();
+    let html = view.field(Known::Accept).is_some_and(headers::prefers_html);
+    let allow = match status {
+        405 => allowed(request, snapshot),
+        _ => String::new(),
+    };
+    let (body, content_type) = explain(failure, html, request.id());
+    let retry_after = failure.retry_after().map(|seconds| seconds.to_string());
+    let mut fields: Vec<(&[u8], &[u8])> = Vec::new();
+    if status == 405 {
+        fields.push((b"Allow", allow.as_bytes()));
+    }
+    if let Some(seconds) = &retry_after {
+        fields.push((b"Retry-After", seconds.as_bytes()));
+    }
+    write(request, status, content_type, fields, &body, keep_alive, snapshot, shard).await
+}
+
+/// Writes the reply for a head that could not be understood, or for a connection there is no room for.
+pub(super) async fn refuse_connection(
+    writer: &mut Writer,
+    failure: Failure,
+    id: &[u8],
+    shard: &Shard,
+    patience: std::time::Duration,
+) -> Result<Sent, IoFault> {
+    let (body, content_type) = explain(failure, false, id);
+    let retry_after = failure.retry_after().map(|seconds| seconds.to_string());
+    let mut fields: Vec<(&[u8], &[u8])> = vec![(b"X-Request-Id", id)];
+    if let Some(seconds) = &retry_after {
+        fields.push((b"Retry-After", seconds.as_bytes()));
+    }
+    let mut out = shard.buffers.small();
+    reply::write_reply(
+        &reply::Reply {
+            status: failure.status(),
+            version: crate::http::Version::Http11,
+            keep_alive: false,
+            head_only: false,
+            date: &shard.date(),
+            content_type,
+            fields: &fields,
+            body: &body,
+        },
+        out.start_writing(),
+    );
+    let length = out.len() as u64;
+    let written = writer.write_all(&mut out, patience).await;
+    shard.buffers.give_back(out);
+    written?;
+    let body_bytes = body.len() as u64;
+    Ok(Sent { status: failure.status(), body_bytes, head_bytes: length - body_bytes })
+}
+
+fn explain(failure: Failure, html: bool, id: &[u8]) -> (Vec<u8>, &'static [u8]) {
+    let status = failure.status();
+    let mut body = Vec::with_capacity(512);
+    if html {
+        reply::page(status, reply::reason(status), &failure.detail(), id, &mut body);
+        (body, b"text/html; charset=utf-8")
+    } else {
+        reply::problem(status, reply::reason(status), &failure.detail(), id, &mut body);
+        (body, b"application/problem+json")
+    }
+}
+
+fn allowed(request: &Request<'_>, snapshot: &Snapshot) -> String {
+    let view = request.view();
+    snapshot.index.allowed(request.client.listener, view.host(), view.path).join(", ")
+}
+
+async fn write(
+    request: &mut Request<'_>,
+    status: u16,
+    content_type: &[u8],
+    mut fields: Vec<(&[u8], &[u8])>,
+    body: &[u8],
+    keep_alive: bool,
+    snapshot: &Snapshot,
+    shard: &Shard,
+) -> Result<Sent, IoFault> {
+    let mut out = shard.buffers.small();
+    fields.push((b"X-Request-Id", request.id()));
+    reply::write_reply(
+        &reply::Reply {
+            status,
+            version: request.head.version,
+            keep_alive,
+            head_only: request.head.method == Method::Head,
+            date: &shard.date(),
+            content_type,
+            fields: &fields,
+            body,
+        },
+        out.start_writing(),
+    );
+    let length = out.len() as u64;
+    let bodyless = request.head.method == Method::Head || matches!(status, 204 | 304);
+    let body_bytes = if bodyless { 0 } else { body.len() as u64 };
+    let written = request.client.writer.write_all(&mut out, snapshot.limits.body_timeout).await;
+    shard.buffers.give_back(out);
+    written?;
+    Ok(Sent { status, body_bytes, head_bytes: length - body_bytes })
+}

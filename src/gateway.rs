@@ -1,0 +1,410 @@
+//! A running gateway: configuration → sockets → shards and control, and back.
+
+mod build;
+
+use std::{
+    fmt,
+    hash::{BuildHasher, RandomState},
+    io,
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    sync::{Arc, mpsc},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::sync::oneshot;
+
+use self::build::Builder;
+use crate::{
+    config::{Address, Config, Driver, Listen, Loaded, Shards},
+    control::{self, Control, Report, Signal},
+    observe::{Metrics, NamesCell, event, writer},
+    runtime::{DriverUsed, Postbox, Runtime, Socket, mailbox, why_blocked},
+    shard::{self, Message, Plan},
+};
+
+/// Where a configuration comes from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    File(PathBuf),
+    /// The text of a file that depends on nothing else.
+    Text(String),
+}
+
+/// How to start a gateway.
+pub struct Options {
+    pub source: Source,
+    /// Where QUIT, TERM and INT go; with it HUP reloads and USR1 reopens the logs. `None` leaves signals alone.
+    pub signals: Option<mpsc::SyncSender<Signal>>,
+    /// Whether changes of the files are followed.
+    pub watch: bool,
+}
+
+impl Options {
+    pub fn new(source: Source) -> Self {
+        Self { source, signals: None, watch: false }
+    }
+}
+
+/// Why a gateway did not start. The text is for the operator.
+#[derive(Debug)]
+pub enum StartError {
+    /// The configuration is wrong, rendered with all its problems.
+    Config(String),
+    /// An address cannot be bound.
+    Bind { address: String, error: io::Error },
+    /// The driver that was asked for cannot be had.
+    Driver(String),
+    /// A log file, a thread, the control thread's own needs.
+    System { what: &'static str, error: io::Error },
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(problems) => f.write_str(problems.trim_end()),
+            Self::Bind { address, error } => {
+                write!(f, "cannot listen on {address}: {error}")?;
+                match error.kind() {
+                    io::ErrorKind::AddrInUse => {
+                        let port = address.rsplit(':').next().unwrap_or(address);
+                        write!(f, "; find who does with `ss -ltnp 'sport = :{port}'`")
+                    }
+                    io::ErrorKind::PermissionDenied => f.write_str(
+                        "; ports below 1024 need CAP_NET_BIND_SERVICE, or net.ipv4.ip_unprivileged_port_start lowered",
+                    ),
+                    io::ErrorKind::AddrNotAvailable => f.write_str("; this machine has no such address"),
+                    _ => Ok(()),
+                }
+            }
+            Self::Driver(text) => f.write_str(text),
+            Self::System { what, error } => write!(f, "{what}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A gateway that serves. Dropping it ends everything at once.
+pub struct Gateway {
+    control: Option<Control>,
+    shards: Vec<Postbox<Message>>,
+    threads: Vec<JoinHandle<()>>,
+    addresses: Vec<(Arc<str>, Option<SocketAddr>)>,
+    admin: Option<SocketAddr>,
+    driver: DriverUsed,
+    drain: Duration,
+    warnings: Vec<String>,
+    /// Last: it writes what the others still have to say.
+    log: Option<writer::Writer>,
+}
+
+/// Messages that may wait for a shard.
+const MAILBOX: usize = 1024;
+/// Descriptors kept free for files, the control thread and the logs.
+const DESCRIPTORS_KEPT: u64 = 128;
+
+impl Gateway {
+    /// Reads the configuration, binds every address, and returns when all shards listen.
+    pub fn start(options: Options) -> Result<Self, StartError> {
+        let loaded = build::load(&options.source).map_err(StartError::Config)?;
+        let Loaded { config, files, warnings, .. } = loaded;
+        let mut notes: Vec<String> = Vec::new();
+        if !warnings.is_empty() {
+            notes.push(warnings.render(false));
+        }
+
+        let driver = choose_driver(config.driver, &mut notes)?;
+        let cores = core_affinity::get_core_ids().unwrap_or_default();
+        let count = match config.shards {
+            Shards::Auto => cores.len().max(1),
+            Shards::Count(count) => count,
+        };
+        let mut sockets = Vec::with_capacity(config.listen.len());
+        for listen in &config.listen {
+            sockets.push(bind(listen, count)?);
+        }
+        let addresses: Vec<_> = config
+            .listen
+            .iter()
+            .zip(&sockets)
+            .map(|(listen, sockets)| (Arc::clone(&listen.name), sockets.first().and_then(Socket::address)))
+            .collect();
+        let admin = bind_admin(&config)?;
+        let admin_address = admin.as_ref().and_then(|listener| listener.local_addr().ok());
+        let connections_max = connections_max(&config, count);
+
+        let names = Arc::new(NamesCell::default());
+        let settings = control::log_settings(&config.log);
+        let (log, access) = writer::Writer::start(&settings, count, Arc::clone(&names))
+            .map_err(|error| StartError::System { what: "the log cannot be opened", error })?;
+        event::attach(&log.handle().events(), event::Origin::Control);
+
+        let drain = config.limits.drain;
+        let bound: Vec<_> = addresses.iter().map(|(_, address)| *address).collect();
+        let seed = random_seed();
+        let (builder, first) =
+            Builder::start(options.source, config, files, bound, Arc::clone(&names), log.handle(), seed);
+        notes.extend(first.warnings.iter().cloned());
+        let builder = Arc::new(builder);
+
+        // From here on a failure must end what was started: the parts are put into the gateway as they come.
+        let mut gateway = Self {
+            control: None,
+            shards: Vec::with_capacity(count),
+            threads: Vec::with_capacity(count),
+            addresses,
+            admin: admin_address,
+            driver: driver.clone(),
+            drain,
+            warnings: notes,
+            log: None,
+        };
+        let pinned = matches!(options_shards(count, cores.len()), Pinning::OnePerCore);
+        for (number, access) in access.into_iter().enumerate() {
+            let own: Vec<_> = sockets
+                .iter_mut()
+                .enumerate()
+                .filter_map(|(listener, sockets)| Some((listener, sockets.pop()?)))
+                .collect();
+            let core = pinned.then(|| cores[number].id);
+            let plan = |mailbox, ready| Plan {
+                number,
+                core,
+                driver: driver.clone(),
+                sockets: own,
+                snapshot: builder.cell(),
+                mailbox,
+                access,
+                events: log.handle().events(),
+                connections_max: connections_max.div_ceil(count),
+                seed: seed.wrapping_add(number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15),
+                ready,
+            };
+            gateway.start_shard(number, plan)?;
+        }
+        let handle = log.handle();
+        gateway.log = Some(log);
+
+        let shards = ShardMailboxes { shards: gateway.shards.clone() };
+        let (build, follow) = (Arc::clone(&builder), Arc::clone(&builder));
+        let control = Control::start(control::Parts {
+            admin,
+            shards: Arc::new(shards),
+            log: handle,
+            names,
+            build: Arc::new(move |cause| build.rebuild(cause)),
+            first,
+            follow: Some(follow),
+            watch: options.watch,
+            signals: options.signals,
+        })
+        .map_err(|error| StartError::System { what: "the control thread cannot start", error })?;
+        gateway.control = Some(control);
+        Ok(gateway)
+    }
+
+    fn start_shard(
+        &mut self,
+        number: usize,
+        plan: impl FnOnce(crate::runtime::Mailbox<Message>, mpsc::Sender<io::Result<()>>) -> Plan,
+    ) -> Result<(), StartError> {
+        let system = |error| StartError::System { what: "a shard cannot start", error };
+        let (postbox, mailbox) = mailbox(MAILBOX).map_err(system)?;
+        let (ready, started) = mpsc::channel();
+        let plan = plan(mailbox, ready);
+        let thread = thread::Builder::new()
+            .name(format!("shard-{number}"))
+            .spawn(move || shard::run(plan))
+            .map_err(system)?;
+        self.shards.push(postbox);
+        self.threads.push(thread);
+        match started.recv() {
+            Ok(result) => result.map_err(system),
+            Err(_) => Err(system(io::Error::other("its thread ended"))),
+        }
+    }
+
+    /// The bound address of the listener written as `name`; `None` when there is none, or it is a Unix socket.
+    pub fn address(&self, name: &str) -> Option<SocketAddr> {
+        self.addresses.iter().find(|(written, _)| &**written == name)?.1
+    }
+
+    /// All listeners as written and, for TCP, as bound.
+    pub fn addresses(&self) -> &[(Arc<str>, Option<SocketAddr>)] {
+        &self.addresses
+    }
+
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    pub fn driver(&self) -> &DriverUsed {
+        &self.driver
+    }
+
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// What the operator should know although the gateway has started.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Does what SIGHUP does and waits for it. `Ok` says what changed; `Err` holds the problems, and nothing changed.
+    pub fn reload(&self) -> Result<String, String> {
+        let control = self.control.as_ref().expect("a gateway that started has a control thread");
+        control.reload().unwrap_or_else(|_| Err("the control thread has ended".to_owned()))
+    }
+
+    /// Accepts nothing more and waits until every connection has come to an end, at most as long as `drain` says. Returns whether
+    /// all have.
+    pub fn drain(&self) -> bool {
+        if let Some(control) = &self.control {
+            control.drain();
+        }
+        let (done, drained) = mpsc::channel();
+        for shard in &self.shards {
+            // A full mailbox belongs to a shard that does not run; `stop` deals with that.
+            let _ = shard.post(Message::Drain(done.clone()));
+        }
+        drop(done);
+        let mut left = self.shards.len();
+        let end = crate::clock::Clock::start();
+        while left > 0 {
+            let waited = Duration::from_micros(end.now_us() - end.recent_us().min(end.now_us()));
+            match drained.recv_timeout(self.drain.saturating_sub(waited)) {
+                Ok(()) => left -= 1,
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                Err(mpsc::RecvTimeoutError::Timeout) => return false,
+            }
+        }
+        true
+    }
+
+    /// Ends everything: connections are cut, threads are joined, what was logged is written.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        drop(self.control.take());
+        for shard in self.shards.drain(..) {
+            // A full mailbox still rings; the shard ends when its last postbox is gone.
+            let _ = shard.post(Message::Stop);
+        }
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                event::error("gateway", format_args!("a shard's thread panicked"));
+            }
+        }
+        drop(self.log.take());
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// The shards as control sees them.
+struct ShardMailboxes {
+    shards: Vec<Postbox<Message>>,
+}
+
+impl control::Shards for ShardMailboxes {
+    fn count(&self) -> usize {
+        self.shards.len()
+    }
+
+    fn report(&self, shard: usize, spare: Metrics) -> Option<oneshot::Receiver<Report>> {
+        let (answer, answered) = oneshot::channel();
+        self.shards.get(shard)?.post(Message::Report(spare, answer)).ok()?;
+        Some(answered)
+    }
+
+    fn nudge(&self) {
+        for shard in &self.shards {
+            // A shard with a full mailbox is awake and reads the snapshot anyway.
+            let _ = shard.post(Message::NewSnapshot);
+        }
+    }
+}
+
+/// Which driver the shards get. A driver that cannot be had is an error when it was asked for by name.
+fn choose_driver(asked: Driver, notes: &mut Vec<String>) -> Result<DriverUsed, StartError> {
+    if asked == Driver::Epoll {
+        return Ok(DriverUsed::Epoll);
+    }
+    // Nothing is in flight in a runtime that never ran, so it may be dropped.
+    match Runtime::io_uring() {
+        Ok(runtime) => Ok(runtime.driver().clone()),
+        Err(error) => {
+            let sysctl = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok();
+            let why = why_blocked(&error, sysctl.as_deref());
+            if asked == Driver::IoUring {
+                return Err(StartError::Driver(format!("driver = \"io_uring\": {why}")));
+            }
+            notes
+                .push(format!("io_uring cannot be used, epoll is used instead, which costs more CPU: {why}"));
+            Ok(DriverUsed::Epoll)
+        }
+    }
+}
+
+enum Pinning {
+    OnePerCore,
+    LeftToKernel,
+}
+
+/// More shards than cores cannot each have one.
+fn options_shards(count: usize, cores: usize) -> Pinning {
+    if count <= cores { Pinning::OnePerCore } else { Pinning::LeftToKernel }
+}
+
+fn bind(listen: &Listen, count: usize) -> Result<Vec<Socket>, StartError> {
+    let bound = match &listen.address {
+        Address::Tcp(address) => Socket::bind_tcp(*address, listen.backlog, count),
+        Address::Unix(path) => Socket::bind_unix(path, listen.backlog, count),
+        Address::Name(..) => unreachable!("config::check resolves no names for listeners"),
+    };
+    bound.map_err(|error| {
+        let address = match &listen.address {
+            Address::Tcp(address) => address.to_string(),
+            Address::Unix(_) | Address::Name(..) => listen.name.to_string(),
+        };
+        StartError::Bind { address, error }
+    })
+}
+
+fn bind_admin(config: &Config) -> Result<Option<TcpListener>, StartError> {
+    let Some(address) = config.admin else { return Ok(None) };
+    match TcpListener::bind(address) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) => Err(StartError::Bind { address: format!("{address} (admin)"), error }),
+    }
+}
+
+/// How many client connections the process may hold: as configured, or what the descriptors allow less the pools and a
+/// reserve. The soft limit is raised to the hard one first.
+fn connections_max(config: &Config, shards: usize) -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        // Where it is refused the soft limit stays, and is respected below.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    }
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
+    let kept: u64 = config.services.iter().map(|service| (service.keepalive * shards) as u64).sum();
+    let room = descriptors.saturating_sub(DESCRIPTORS_KEPT).saturating_sub(kept.min(descriptors / 4));
+    let room = usize::try_from(room).unwrap_or(usize::MAX).max(1);
+    config.limits.connections_max.map_or(room, |configured| configured.min(room))
+}
+
+/// A number that differs between processes and starts.
+fn random_seed() -> u64 {
+    RandomState::new().hash_one(std::process::id())
+}

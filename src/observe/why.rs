@@ -1,0 +1,196 @@
+//! Why a request ended as it did: one word and a side, in logs and metrics.
+
+use std::fmt;
+
+/// How a request ended. Closed, so that a dashboard can list every word there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Why {
+    /// The reply was sent as intended, whatever its status.
+    #[default]
+    Ok,
+    /// The client went away before the reply's last byte.
+    ClientClosed,
+    /// The request is not HTTP as we accept it, or its framing is in doubt.
+    BadRequest,
+    /// A version, coding, expectation or method that this gateway does not speak.
+    Unsupported,
+    /// The head, a header line or the target is longer than allowed, or has too many fields.
+    HeadTooLarge,
+    /// The request head did not arrive in time.
+    HeadTimeout,
+    /// The request body stalled, or came slower than the least rate.
+    BodyTimeout,
+    /// The request body is longer than the route's `max_body`.
+    BodyTooLarge,
+    /// No route matches.
+    NoRoute,
+    /// Routes match the path, none the method.
+    MethodNotAllowed,
+    /// Every endpoint of the service is down or was tried.
+    NoEndpoint,
+    /// The endpoint refused the connection, or could not be reached.
+    ConnectRefused,
+    /// The connection to the endpoint was not established in time.
+    ConnectTimeout,
+    /// No response head came within the route's `timeout`.
+    UpstreamTimeout,
+    /// The upstream connection broke before a response head.
+    UpstreamReset,
+    /// What came back is not HTTP as we accept it.
+    UpstreamBadResponse,
+    /// The response body broke off; the client saw a broken message.
+    UpstreamTruncated,
+    /// The response body stalled; the client saw a broken message.
+    UpstreamStalled,
+    /// The gateway has no room for another client connection.
+    TooManyConnections,
+    /// The gateway has no room for another upstream connection (descriptors, memory).
+    NoResources,
+    /// The request came back to the listener it left (508).
+    LoopDetected,
+    /// The gateway was told to stop before the request was done.
+    Stopping,
+    /// A bug: the connection's task panicked.
+    Panic,
+}
+
+/// Who can do something about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Nothing went wrong.
+    None,
+    Client,
+    Upstream,
+    Gateway,
+}
+
+impl Why {
+    pub const ALL: [Self; 23] = [
+        Self::Ok,
+        Self::ClientClosed,
+        Self::BadRequest,
+        Self::Unsupported,
+        Self::HeadTooLarge,
+        Self::HeadTimeout,
+        Self::BodyTimeout,
+        Self::BodyTooLarge,
+        Self::NoRoute,
+        Self::MethodNotAllowed,
+        Self::NoEndpoint,
+        Self::ConnectRefused,
+        Self::ConnectTimeout,
+        Self::UpstreamTimeout,
+        Self::UpstreamReset,
+        Self::UpstreamBadResponse,
+        Self::UpstreamTruncated,
+        Self::UpstreamStalled,
+        Self::TooManyConnections,
+        Self::NoResources,
+        Self::LoopDetected,
+        Self::Stopping,
+        Self::Panic,
+    ];
+
+    /// One word, the same in logs and metrics. Never changed once published.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::ClientClosed => "client_closed",
+            Self::BadRequest => "bad_request",
+            Self::Unsupported => "unsupported",
+            Self::HeadTooLarge => "head_too_large",
+            Self::HeadTimeout => "head_timeout",
+            Self::BodyTimeout => "body_timeout",
+            Self::BodyTooLarge => "body_too_large",
+            Self::NoRoute => "no_route",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::NoEndpoint => "no_endpoint",
+            Self::ConnectRefused => "connect_refused",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::UpstreamTimeout => "upstream_timeout",
+            Self::UpstreamReset => "upstream_reset",
+            Self::UpstreamBadResponse => "upstream_bad_response",
+            Self::UpstreamTruncated => "upstream_truncated",
+            Self::UpstreamStalled => "upstream_stalled",
+            Self::TooManyConnections => "too_many_connections",
+            Self::NoResources => "no_resources",
+            Self::LoopDetected => "loop_detected",
+            Self::Stopping => "stopping",
+            Self::Panic => "panic",
+        }
+    }
+
+    pub const fn side(self) -> Side {
+        match self {
+            Self::Ok => Side::None,
+            Self::ClientClosed
+            | Self::BadRequest
+            | Self::Unsupported
+            | Self::HeadTooLarge
+            | Self::HeadTimeout
+            | Self::BodyTimeout
+            | Self::BodyTooLarge
+            | Self::NoRoute
+            | Self::MethodNotAllowed => Side::Client,
+            Self::NoEndpoint
+            | Self::ConnectRefused
+            | Self::ConnectTimeout
+            | Self::UpstreamTimeout
+            | Self::UpstreamReset
+            | Self::UpstreamBadResponse
+            | Self::UpstreamTruncated
+            | Self::UpstreamStalled => Side::Upstream,
+            Self::TooManyConnections
+            | Self::NoResources
+            | Self::LoopDetected
+            | Self::Stopping
+            | Self::Panic => Side::Gateway,
+        }
+    }
+
+    /// The reason with this number, as written by `why as u8`; `Ok` for a number that is none.
+    pub(super) fn numbered(number: u8) -> Self {
+        Self::ALL.get(usize::from(number)).copied().unwrap_or_default()
+    }
+}
+
+impl Side {
+    /// `client`, `upstream`, `gateway`, or `-` when nothing went wrong.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::None => "-",
+            Self::Client => "client",
+            Self::Upstream => "upstream",
+            Self::Gateway => "gateway",
+        }
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_listed_in_the_order_of_its_number() {
+        for (index, why) in Why::ALL.into_iter().enumerate() {
+            assert_eq!(usize::from(why as u8), index, "{why}");
+            assert_eq!(Why::numbered(why as u8), why);
+        }
+        assert_eq!(usize::from(Why::Panic as u8) + 1, Why::ALL.len(), "Panic stays last");
+    }
+
+    #[test]
+    fn no_two_reasons_share_a_word_and_only_ok_has_no_side() {
+        for why in Why::ALL {
+            assert_eq!(Why::ALL.iter().filter(|other| other.word() == why.word()).count(), 1, "{why}");
+            assert_eq!(why.side() == Side::None, why == Why::Ok, "{why}");
+        }
+    }
+}

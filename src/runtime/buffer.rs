@@ -1,0 +1,271 @@
+//! Byte buffers that can be lent to the kernel, and a shard's stock of them.
+
+use std::{cell::RefCell, ops::Range};
+
+/// Bytes received or to be sent: `bytes[start..]` are unread.
+///
+/// A buffer keeps [`Buffer::HEADROOM`] bytes free before what it reads, so that a rewritten head or a chunk header can be put
+/// directly before a body and both leave in one send without the body being copied.
+#[derive(Default)]
+pub struct Buffer {
+    pub(super) bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Buffer {
+    /// Bytes kept free behind what is read, for the line end that a chunk needs.
+    pub const TAIL: usize = 16;
+
+    /// Free bytes before the first byte that is read into an empty buffer.
+    pub const HEADROOM: usize = 1024;
+
+    pub fn with_capacity(capacity: usize) -> Self {
+        let mut buffer = Self { bytes: Vec::with_capacity(Self::HEADROOM + capacity + Self::TAIL), start: 0 };
+        buffer.clear();
+        buffer
+    }
+
+    /// The unread bytes.
+    pub fn unread(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    pub fn unread_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..]
+    }
+
+    pub fn len(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Where the unread bytes begin.
+    pub fn start(&self) -> usize {
+        self.start
+    }
+
+    /// Marks `count` unread bytes as read. Their place becomes headroom.
+    pub fn consume(&mut self, count: usize) {
+        debug_assert!(count <= self.len(), "only unread bytes can be consumed");
+        self.start += count;
+        if self.start == self.bytes.len() {
+            self.clear();
+        }
+    }
+
+    /// Drops what is unread; the headroom is restored.
+    pub fn clear(&mut self) {
+        if self.bytes.len() >= Self::HEADROOM {
+            self.bytes.truncate(Self::HEADROOM);
+        } else if self.bytes.capacity() >= Self::HEADROOM {
+            // Once in a buffer's life: what lies in the headroom afterwards does not matter.
+            self.bytes.resize(Self::HEADROOM, 0);
+        }
+        self.start = self.bytes.len();
+    }
+
+    /// Drops all but the first `count` unread bytes.
+    pub fn truncate(&mut self, count: usize) {
+        self.bytes.truncate(self.start + count);
+    }
+
+    /// Room for reading behind the unread bytes, without growing.
+    pub fn room(&self) -> usize {
+        (self.bytes.capacity() - self.bytes.len()).saturating_sub(Self::TAIL)
+    }
+
+    /// Makes room for `count` more bytes: moves the unread bytes to the front, and grows only if that is not enough.
+    pub fn reserve(&mut self, count: usize) {
+        if self.room() >= count {
+            return;
+        }
+        if self.start > Self::HEADROOM {
+            self.bytes.drain(Self::HEADROOM..self.start);
+            self.start = Self::HEADROOM;
+        }
+        if self.bytes.is_empty() {
+            self.bytes.reserve_exact(Self::HEADROOM + count + Self::TAIL);
+            self.clear();
+        }
+        if self.room() < count {
+            self.bytes.reserve_exact(count + Self::TAIL);
+        }
+    }
+
+    /// Appends bytes behind the unread ones.
+    pub fn extend(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Puts `head` directly before the unread byte number `at`, over bytes that have been dealt with. Returns the place of
+    /// `head` and the `len` bytes behind it as a range for [`super::Writer::write`], or `None` where the headroom is too small.
+    pub fn put_before(&mut self, at: usize, head: &[u8], len: usize) -> Option<Range<usize>> {
+        let end = self.start + at;
+        let begin = end.checked_sub(head.len())?;
+        self.bytes[begin..end].copy_from_slice(head);
+        Some(begin..end + len)
+    }
+
+    /// Makes `prefix`, the unread bytes `data` and `suffix` lie behind each other. Everything behind `data` is lost. Returns the
+    /// place of all three, or `None`, with nothing changed but `suffix` appended, where the headroom before `data` is too small
+    /// for `prefix`.
+    pub fn frame(&mut self, data: Range<usize>, prefix: &[u8], suffix: &[u8]) -> Option<Range<usize>> {
+        self.bytes.truncate(self.start + data.end);
+        self.bytes.extend_from_slice(suffix);
+        self.put_before(data.start, prefix, data.len() + suffix.len())
+    }
+
+    /// The place of unread bytes as a range for [`super::Writer::write`].
+    pub fn place(&self, unread: Range<usize>) -> Range<usize> {
+        self.start + unread.start..self.start + unread.end
+    }
+
+    /// The bytes at a place.
+    pub fn at(&self, place: Range<usize>) -> &[u8] {
+        &self.bytes[place]
+    }
+
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// The bytes, for appending to a message that is being written.
+    pub fn vec(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Empties the buffer for writing a message from scratch: what is appended is unread.
+    pub fn start_writing(&mut self) -> &mut Vec<u8> {
+        self.clear();
+        &mut self.bytes
+    }
+
+    fn owns_memory(&self) -> bool {
+        self.bytes.capacity() != 0
+    }
+}
+
+/// A shard's stock of buffers, so that a request allocates nothing once the shard is warm.
+///
+/// Bounded: what comes back over the bound is freed.
+pub struct Buffers {
+    small: RefCell<Vec<Buffer>>,
+    large: RefCell<Vec<Buffer>>,
+}
+
+impl Buffers {
+    /// For heads and small bodies.
+    pub const SMALL: usize = 16 * 1024 - Buffer::HEADROOM - Buffer::TAIL;
+    /// For bodies: one read takes what the socket holds.
+    pub const LARGE: usize = 256 * 1024 - Buffer::HEADROOM - Buffer::TAIL;
+    const SMALL_KEPT: usize = 1024;
+    const LARGE_KEPT: usize = 64;
+
+    pub fn new() -> Self {
+        Self { small: RefCell::new(Vec::new()), large: RefCell::new(Vec::new()) }
+    }
+
+    pub fn small(&self) -> Buffer {
+        self.small.borrow_mut().pop().unwrap_or_else(|| Buffer::with_capacity(Self::SMALL))
+    }
+
+    pub fn large(&self) -> Buffer {
+        self.large.borrow_mut().pop().unwrap_or_else(|| Buffer::with_capacity(Self::LARGE))
+    }
+
+    /// Takes a buffer back. What it held is gone.
+    pub fn give_back(&self, mut buffer: Buffer) {
+        if !buffer.owns_memory() {
+            return;
+        }
+        buffer.clear();
+        let capacity = buffer.capacity();
+        let (stock, kept) = if capacity == Self::SMALL + Buffer::HEADROOM + Buffer::TAIL {
+            (&self.small, Self::SMALL_KEPT)
+        } else if capacity == Self::LARGE + Buffer::HEADROOM + Buffer::TAIL {
+            (&self.large, Self::LARGE_KEPT)
+        } else {
+            return; // It grew for one unusual message.
+        };
+        let mut stock = stock.borrow_mut();
+        if stock.len() < kept {
+            stock.push(buffer);
+        }
+    }
+
+    /// Bytes of the buffers in stock.
+    pub fn stock_bytes(&self) -> u64 {
+        let (small, large) = self.in_stock();
+        (small * 16 * 1024 + large * 256 * 1024) as u64
+    }
+
+    /// How many buffers are in stock: (small, large).
+    pub fn in_stock(&self) -> (usize, usize) {
+        (self.small.borrow().len(), self.large.borrow().len())
+    }
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_goes_directly_before_a_body() {
+        let mut buffer = Buffer::with_capacity(100);
+        buffer.extend(b"old head|body");
+        let place = buffer.put_before(9, b"a much longer new head|", 4).expect("there is headroom");
+        assert_eq!(buffer.at(place), b"a much longer new head|body");
+    }
+
+    #[test]
+    fn a_head_longer_than_the_headroom_is_refused() {
+        let mut buffer = Buffer::with_capacity(100);
+        buffer.extend(b"body");
+        assert_eq!(buffer.put_before(0, &[b'x'; Buffer::HEADROOM + 1], 4), None);
+        assert_eq!(buffer.unread(), b"body");
+    }
+
+    #[test]
+    fn room_is_made_without_losing_bytes() {
+        let mut buffer = Buffer::with_capacity(16);
+        buffer.extend(b"0123456789");
+        buffer.consume(6);
+        buffer.reserve(100);
+        assert_eq!(buffer.unread(), b"6789");
+        assert!(buffer.room() >= 100);
+    }
+
+    #[test]
+    fn reading_everything_restores_the_headroom() {
+        let mut buffer = Buffer::with_capacity(16);
+        buffer.extend(b"0123456789");
+        buffer.consume(10);
+        assert_eq!((buffer.start(), buffer.room() >= 16), (Buffer::HEADROOM, true));
+    }
+
+    #[test]
+    fn an_empty_buffer_without_memory_can_grow() {
+        let mut buffer = Buffer::default();
+        buffer.reserve(10);
+        buffer.extend(b"x");
+        assert_eq!(buffer.unread(), b"x");
+    }
+
+    #[test]
+    fn only_buffers_of_a_usual_size_are_kept() {
+        let stock = Buffers::new();
+        stock.give_back(stock.small());
+        stock.give_back(Buffer::with_capacity(77));
+        stock.give_back(Buffer::default());
+        assert_eq!(stock.in_stock(), (1, 0));
+    }
+}

@@ -1,0 +1,354 @@
+//! Deadlines of streams, coarse and shared: arming one is two stores.
+//!
+//! A stream has a [`Slot`] with a deadline for reading and one for writing. The slot waits in a wheel of 10 ms steps, at or
+//! before its earliest deadline; a later deadline is only noted, and the slot finds its new place when the old one comes up. So a
+//! connection under load touches the wheel about once in four seconds, however many requests it carries.
+//!
+//! When a deadline passes, that direction of the socket is shut down. The kernel then completes the pending operation, the
+//! buffer comes home with every byte it received, and the other direction can still carry an answer (a 408, say).
+
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    os::fd::{BorrowedFd, RawFd},
+    pin::pin,
+    rc::Rc,
+    task::{Poll, Waker},
+};
+
+use monoio::io::{CancelHandle, Canceller};
+use rustix::net::Shutdown;
+
+use crate::clock::{Clock, Tick};
+
+const WHEEL: usize = 512;
+/// How far ahead a slot may wait in the wheel before it is looked at again.
+const HORIZON: u64 = 400;
+
+/// One stream's deadlines.
+pub(super) struct Slot {
+    fd: Cell<RawFd>,
+    halves: Cell<u8>,
+    read_at: Cell<Tick>,
+    write_at: Cell<Tick>,
+    /// When the pending read should give its buffer back.
+    release_at: Cell<Tick>,
+    /// Where in the wheel the slot waits; `NEVER` when it does not.
+    waits_at: Cell<Tick>,
+    read_expired: Cell<bool>,
+    write_expired: Cell<bool>,
+    /// Made when the stream first waits between requests.
+    canceller: RefCell<Option<Canceller>>,
+}
+
+impl Slot {
+    pub(super) fn new(fd: RawFd) -> Rc<Self> {
+        Rc::new(Self {
+            fd: Cell::new(fd),
+            halves: Cell::new(0),
+            read_at: Cell::new(Tick::NEVER),
+            write_at: Cell::new(Tick::NEVER),
+            release_at: Cell::new(Tick::NEVER),
+            waits_at: Cell::new(Tick::NEVER),
+            read_expired: Cell::new(false),
+            write_expired: Cell::new(false),
+            canceller: RefCell::new(None),
+        })
+    }
+
+    /// Runs `f` with the socket, unless the stream has ended.
+    #[expect(unsafe_code, reason = "monoio's halves do not lend their descriptor")]
+    pub(super) fn with_socket<R>(&self, f: impl FnOnce(BorrowedFd<'_>) -> R) -> Option<R> {
+        let fd = self.fd.get();
+        if fd < 0 {
+            return None;
+        }
+        // JUSTIFICATION: the alternative is a duplicated descriptor per connection.
+        // SAFETY: the descriptor is open while a half of the stream lives; the last half to go sets `fd` to -1 before
+        // the descriptor is closed (`HalfGuard::drop` runs before the half it guards is dropped).
+        Some(f(unsafe { BorrowedFd::borrow_raw(fd) }))
+    }
+
+    /// The descriptor is about to be closed.
+    pub(super) fn close(&self) {
+        self.fd.set(-1);
+    }
+
+    fn shut(&self, how: Shutdown) {
+        // The peer may be gone already; then the operation has completed by itself.
+        let _ = self.with_socket(|socket| rustix::net::shutdown(socket, how));
+    }
+
+    fn earliest(&self) -> Tick {
+        self.read_at.get().min(self.write_at.get()).min(self.release_at.get())
+    }
+
+    fn canceller(&self) -> CancelHandle {
+        self.canceller.borrow_mut().get_or_insert_default().handle()
+    }
+
+    pub(super) fn is_reading(&self) -> bool {
+        self.read_at.get() != Tick::NEVER
+    }
+
+    /// Asks the pending read for its buffer.
+    pub(super) fn release(&self) {
+        self.release_at.set(Tick::NEVER);
+        let canceller = self.canceller.borrow_mut().take();
+        if let Some(canceller) = canceller {
+            canceller.cancel();
+        }
+    }
+
+    /// Acts on every deadline that has come.
+    fn fire(&self, now: Tick) {
+        if self.release_at.get() <= now {
+            self.release();
+        }
+        if self.read_at.get() <= now {
+            self.read_at.set(Tick::NEVER);
+            self.read_expired.set(true);
+            self.shut(Shutdown::Read);
+        }
+        if self.write_at.get() <= now {
+            self.write_at.set(Tick::NEVER);
+            self.write_expired.set(true);
+            self.shut(Shutdown::Both);
+        }
+    }
+}
+
+/// Keeps a slot's descriptor valid while a half of the stream lives.
+pub(super) struct HalfGuard(Rc<Slot>);
+
+impl HalfGuard {
+    pub(super) fn new(slot: &Rc<Slot>) -> Self {
+        slot.halves.set(slot.halves.get() + 1);
+        Self(Rc::clone(slot))
+    }
+
+    pub(super) fn rc(&self) -> &Rc<Slot> {
+        &self.0
+    }
+
+    pub(super) fn slot(&self) -> &Slot {
+        &self.0
+    }
+}
+
+impl Drop for HalfGuard {
+    fn drop(&mut self) {
+        let left = self.0.halves.get() - 1;
+        self.0.halves.set(left);
+        if left == 0 {
+            self.0.fd.set(-1);
+        }
+    }
+}
+
+/// A shard's clock and the deadlines of its streams.
+pub struct Timers {
+    pub clock: Clock,
+    wheel: RefCell<Wheel>,
+    /// When the task that turns the wheel will wake up by itself.
+    wakes_at: Cell<Tick>,
+    waker: RefCell<Option<Waker>>,
+    stopped: Cell<bool>,
+}
+
+struct Wheel {
+    buckets: Vec<Vec<Rc<Slot>>>,
+    /// Everything before this tick has been fired.
+    done: u64,
+    waiting: usize,
+    firing: Vec<Rc<Slot>>,
+}
+
+impl Timers {
+    pub fn new() -> Rc<Self> {
+        Rc::new(Self {
+            clock: Clock::start(),
+            wheel: RefCell::new(Wheel {
+                buckets: (0..WHEEL).map(|_| Vec::new()).collect(),
+                done: 0,
+                waiting: 0,
+                firing: Vec::new(),
+            }),
+            wakes_at: Cell::new(Tick::NEVER),
+            waker: RefCell::new(None),
+            stopped: Cell::new(false),
+        })
+    }
+
+    /// Lets [`Timers::turn`] end.
+    pub fn stop(&self) {
+        self.stopped.set(true);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    fn enqueue(&self, slot: &Rc<Slot>, at: Tick) {
+        let mut wheel = self.wheel.borrow_mut();
+        let at = at.0.clamp(wheel.done, self.clock.tick().0 + HORIZON).max(wheel.done);
+        slot.waits_at.set(Tick(at));
+        #[expect(clippy::cast_possible_truncation, reason = "the remainder is below the number of buckets")]
+        let bucket = (at % WHEEL as u64) as usize;
+        wheel.buckets[bucket].push(Rc::clone(slot));
+        wheel.waiting += 1;
+        drop(wheel);
+        if Tick(at) < self.wakes_at.get() {
+            self.wake();
+        }
+    }
+
+    fn arm(&self, slot: &Rc<Slot>, which: &Cell<Tick>, at: Tick) {
+        which.set(at);
+        if at < slot.waits_at.get() {
+            // The place further ahead stays; it is recognised as stale when it comes up.
+            self.enqueue(slot, at);
+        }
+    }
+
+    /// Moves the deadline of a read that is under way.
+    pub(super) fn move_read(&self, slot: &Rc<Slot>, until: Tick) {
+        self.arm(slot, &slot.read_at, until);
+    }
+
+    /// Turns the wheel until [`Timers::stop`]. One task of every shard.
+    pub async fn turn(self: Rc<Self>) {
+        let mut sleep = pin!(monoio::time::sleep_until(self.clock.instant(Tick(0)).into()));
+        while !self.stopped.get() {
+            self.clock.now_us();
+            self.fire();
+            let next = self.next();
+            self.wakes_at.set(next);
+            if next != Tick::NEVER {
+                sleep.as_mut().reset(self.clock.instant(next).into());
+            }
+            let mut first = true;
+            poll_fn(|cx| {
+                let slept = next != Tick::NEVER && sleep.as_mut().poll(cx).is_ready();
+                if slept || !first {
+                    return Poll::Ready(());
+                }
+                // Whoever arms an earlier deadline, or stops us, wakes this task a second time.
+                first = false;
+                *self.waker.borrow_mut() = Some(cx.waker().clone());
+                Poll::Pending
+            })
+            .await;
+        }
+    }
+
+    /// The next tick at which a slot waits.
+    fn next(&self) -> Tick {
+        let wheel = self.wheel.borrow();
+        if wheel.waiting == 0 {
+            return Tick::NEVER;
+        }
+        (wheel.done..wheel.done + WHEEL as u64)
+            .find(|tick| {
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "the remainder is below the number of buckets"
+                )]
+                let bucket = (tick % WHEEL as u64) as usize;
+                !wheel.buckets[bucket].is_empty()
+            })
+            .map_or(Tick::NEVER, Tick)
+    }
+
+    /// Fires what is due now.
+    fn fire(&self) {
+        let now = self.clock.tick();
+        loop {
+            let mut wheel = self.wheel.borrow_mut();
+            if wheel.done > now.0 {
+                return;
+            }
+            if wheel.waiting == 0 || now.0 - wheel.done > WHEEL as u64 * 2 {
+                // After a long sleep every bucket is due once.
+                let skip = if wheel.waiting == 0 { now.0 + 1 } else { now.0 - WHEEL as u64 };
+                wheel.done = wheel.done.max(skip);
+                if wheel.waiting == 0 {
+                    return;
+                }
+            }
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "the remainder is below the number of buckets"
+            )]
+            let bucket = (wheel.done % WHEEL as u64) as usize;
+            wheel.done += 1;
+            let mut due = std::mem::take(&mut wheel.firing);
+            std::mem::swap(&mut due, &mut wheel.buckets[bucket]);
+            wheel.waiting -= due.len();
+            drop(wheel);
+
+            for slot in due.drain(..) {
+                if slot.waits_at.get() > now {
+                    continue; // A stale place: the slot waits elsewhere, or nowhere.
+                }
+                slot.waits_at.set(Tick::NEVER);
+                if slot.fd.get() < 0 {
+                    continue;
+                }
+                slot.fire(now);
+                let next = slot.earliest();
+                if next != Tick::NEVER {
+                    self.enqueue(&slot, next);
+                }
+            }
+            self.wheel.borrow_mut().firing = due;
+        }
+    }
+
+    /// Slots waiting in the wheel, stale places included.
+    pub fn waiting(&self) -> usize {
+        self.wheel.borrow().waiting
+    }
+}
+
+/// What a half of a stream does with its deadline.
+pub(super) struct Armed<'a> {
+    pub(super) timers: &'a Rc<Timers>,
+    pub(super) guard: &'a HalfGuard,
+}
+
+impl Armed<'_> {
+    pub(super) fn reading(&self, until: Tick) {
+        self.timers.arm(&self.guard.0, &self.guard.0.read_at, until);
+    }
+
+    pub(super) fn writing(&self, until: Tick) {
+        self.timers.arm(&self.guard.0, &self.guard.0.write_at, until);
+    }
+
+    /// Asks for the read's buffer back at `at`. The handle goes into the read.
+    pub(super) fn releasing(&self, at: Tick) -> CancelHandle {
+        self.timers.arm(&self.guard.0, &self.guard.0.release_at, at);
+        self.guard.0.canceller()
+    }
+
+    pub(super) fn read_done(&self) {
+        self.guard.0.read_at.set(Tick::NEVER);
+        self.guard.0.release_at.set(Tick::NEVER);
+    }
+
+    pub(super) fn write_done(&self) {
+        self.guard.0.write_at.set(Tick::NEVER);
+    }
+
+    pub(super) fn read_expired(&self) -> bool {
+        self.guard.0.read_expired.get()
+    }
+
+    pub(super) fn write_expired(&self) -> bool {
+        self.guard.0.write_expired.get()
+    }
+}

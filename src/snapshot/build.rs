@@ -1,0 +1,274 @@
+//! From a checked configuration to a snapshot. Runs on the control thread; nothing here can fail.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use super::{Dial, Endpoint, ListenerFacts, Route, Service, Snapshot, Target};
+use crate::{
+    balance::{Facts, Health, Policy},
+    config::{self, Address, Balance, Config, Network},
+    http::Rules,
+    route::Index,
+};
+
+/// Addresses of the names that endpoints have, as the control thread resolved them. A missing name does not resolve now.
+pub type Resolved = HashMap<(Arc<str>, u16), Vec<SocketAddr>>;
+
+/// Numbers for metrics and logs; the same name gets the same number as long as the process lives.
+pub trait Numbers {
+    fn route(&mut self, pattern: &str) -> u32;
+    fn service(&mut self, name: &str) -> u32;
+    fn endpoint(&mut self, service: u32, url: &str) -> u32;
+}
+
+/// What outlives a snapshot: places in the shards' tables, and the health of endpoints. Connections, pools and marks of what
+/// did not change live on over a reload because their places stay.
+#[derive(Default)]
+pub struct Identities {
+    version: u64,
+    services: HashMap<Arc<str>, ServiceIdentity>,
+    endpoints: HashMap<(usize, Dial, Arc<str>), (usize, Arc<Health>)>,
+    next_service: usize,
+    next_endpoint: usize,
+    next_revision: u64,
+    /// Distinguishes this process in loop marks.
+    instance: Box<str>,
+}
+
+struct ServiceIdentity {
+    slot: usize,
+    revision: u64,
+    endpoints: Vec<(usize, Facts)>,
+}
+
+impl Identities {
+    /// `instance` is a token that no other gateway has.
+    pub fn new(instance: &str) -> Self {
+        Self { instance: instance.into(), ..Self::default() }
+    }
+}
+
+/// Builds the next snapshot. `bound` are the addresses of the listeners, in the order of the configuration.
+pub fn build(
+    config: &Config,
+    resolved: &Resolved,
+    bound: &[Option<SocketAddr>],
+    identities: &mut Identities,
+    numbers: &mut dyn Numbers,
+) -> Snapshot {
+    identities.version += 1;
+    let services: Vec<Service> = config
+        .services
+        .iter()
+        .map(|service| build_service(service, resolved, bound, identities, numbers))
+        .collect();
+    let patterns: Vec<_> = config.routes.iter().map(|route| (route.pattern.clone(), route.on)).collect();
+    Snapshot {
+        version: identities.version,
+        index: Index::build(&patterns),
+        routes: config.routes.iter().map(|route| build_route(route, numbers)).collect(),
+        calls_itself: services
+            .iter()
+            .flat_map(|service| &service.endpoints)
+            .any(|endpoint| endpoint.own_listener.is_some()),
+        services,
+        listeners: config
+            .listen
+            .iter()
+            .enumerate()
+            .map(|(number, listen)| ListenerFacts {
+                name: Arc::clone(&listen.name),
+                rules: Rules {
+                    head_bytes_max: config.limits.head_bytes_max,
+                    line_bytes_max: config.limits.line_bytes_max,
+                    headers_max: config.limits.headers_max,
+                    lenient: listen.lenient,
+                },
+                loop_mark: format!("coregate-{}-{number}", identities.instance).into_bytes().into(),
+            })
+            .collect(),
+        trusted_proxies: config.trusted_proxies.clone(),
+        limits: config.limits.clone(),
+    }
+}
+
+fn build_route(route: &config::Route, numbers: &mut dyn Numbers) -> Route {
+    Route {
+        pattern: route.pattern.text().into(),
+        metric: numbers.route(route.pattern.text()),
+        target: match &route.target {
+            config::Target::Service(index) => Target::Service(*index),
+            config::Target::Fixed(fixed) => Target::Fixed(fixed.clone()),
+            config::Target::Redirect { code, location } => {
+                Target::Redirect { code: *code, location: location.clone() }
+            }
+        },
+        timeout: route.timeout,
+        max_body: route.max_body,
+        retry: route.retry.clone(),
+        strip: route.strip.clone(),
+        rewrite: route.rewrite.clone(),
+        host: route.host,
+        raw_path: route.raw_path,
+        stream: route.stream,
+        upgrade: route.upgrade.clone(),
+        variables: route.pattern.variables().map(Arc::from).collect(),
+    }
+}
+
+fn build_service(
+    service: &config::Service,
+    resolved: &Resolved,
+    bound: &[Option<SocketAddr>],
+    identities: &mut Identities,
+    numbers: &mut dyn Numbers,
+) -> Service {
+    let metric = numbers.service(&service.name);
+    let slot = match identities.services.get(&service.name) {
+        Some(identity) => identity.slot,
+        None => {
+            identities.next_service += 1;
+            identities.next_service - 1
+        }
+    };
+    let mut endpoints = Vec::new();
+    let mut facts = Vec::new();
+    let mut health = Vec::new();
+    for endpoint in &service.endpoints {
+        for dial in dials(&endpoint.address, resolved) {
+            let (place, marks) = identities
+                .endpoints
+                .entry((slot, dial.clone(), Arc::clone(&endpoint.url)))
+                .or_insert_with(|| {
+                    identities.next_endpoint += 1;
+                    (identities.next_endpoint - 1, Arc::new(Health::default()))
+                })
+                .clone();
+            facts.push(Facts {
+                weight: endpoint.weight,
+                backup: endpoint.backup,
+                down: endpoint.down || dial == Dial::Unresolved,
+                max_fails: endpoint.max_fails,
+                fail_timeout_ms: u64::try_from(endpoint.fail_timeout.as_millis()).unwrap_or(u64::MAX),
+            });
+            health.push(marks);
+            endpoints.push(Endpoint {
+                url: Arc::clone(&endpoint.url),
+                metric: numbers.endpoint(metric, &endpoint.url),
+                slot: place,
+                own_listener: own_listener(&dial, bound),
+                dial,
+                authority: Arc::clone(&endpoint.authority),
+                prefix: Arc::clone(&endpoint.prefix),
+            });
+        }
+    }
+
+    let list: Vec<(usize, Facts)> =
+        endpoints.iter().map(|endpoint| endpoint.slot).zip(facts.iter().cloned()).collect();
+    let known = identities.services.get(&service.name).filter(|identity| identity.endpoints == list);
+    let revision = match known {
+        Some(identity) => identity.revision,
+        None => {
+            identities.next_revision += 1;
+            let revision = identities.next_revision;
+            let identity = ServiceIdentity { slot, revision, endpoints: list };
+            identities.services.insert(Arc::clone(&service.name), identity);
+            revision
+        }
+    };
+    Service {
+        name: Arc::clone(&service.name),
+        metric,
+        slot,
+        revision,
+        policy: match service.balance {
+            Balance::RoundRobin => Policy::RoundRobin,
+            Balance::Random => Policy::Random,
+        },
+        keepalive: service.keepalive,
+        connect: service.connect,
+        endpoints,
+        facts,
+        health,
+    }
+}
+
+/// One endpoint for each address a name has, as nginx does it.
+fn dials(address: &Address, resolved: &Resolved) -> Vec<Dial> {
+    match address {
+        Address::Tcp(address) => vec![Dial::Tcp(*address)],
+        Address::Unix(path) => vec![Dial::Unix(path.clone())],
+        Address::Name(name, port) => match resolved.get(&(Arc::clone(name), *port)) {
+            Some(addresses) if !addresses.is_empty() => addresses.iter().copied().map(Dial::Tcp).collect(),
+            _ => vec![Dial::Unresolved],
+        },
+    }
+}
+
+/// Which of our listeners an endpoint is, so that requests which come back can be recognised.
+fn own_listener(dial: &Dial, bound: &[Option<SocketAddr>]) -> Option<usize> {
+    let Dial::Tcp(target) = dial else { return None };
+    bound.iter().position(|address| {
+        address.is_some_and(|own| {
+            own.port() == target.port()
+                && (own.ip() == target.ip() || (own.ip().is_unspecified() && target.ip().is_loopback()))
+        })
+    })
+}
+
+impl Network {
+    /// Whether `address` lies in this range. IPv4 addresses mapped into IPv6 count as IPv4.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let cut = |bits: u128, width: u32| {
+            let drop = width.saturating_sub(u32::from(self.prefix));
+            if drop >= 128 { 0 } else { bits >> drop }
+        };
+        match (self.address.to_canonical(), address.to_canonical()) {
+            (IpAddr::V4(range), IpAddr::V4(address)) => {
+                cut(range.to_bits().into(), 32) == cut(address.to_bits().into(), 32)
+            }
+            (IpAddr::V6(range), IpAddr::V6(address)) => {
+                cut(range.to_bits(), 128) == cut(address.to_bits(), 128)
+            }
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_contains_its_addresses_and_no_others() {
+        let check = |range: &str, prefix, address: &str, expected| {
+            let network = Network { address: range.parse().unwrap(), prefix };
+            assert_eq!(network.contains(address.parse().unwrap()), expected, "{range}/{prefix} {address}");
+        };
+        check("10.0.0.0", 8, "10.200.3.4", true);
+        check("10.0.0.0", 8, "11.0.0.1", false);
+        check("10.0.0.7", 32, "10.0.0.7", true);
+        check("10.0.0.7", 32, "::ffff:10.0.0.7", true);
+        check("0.0.0.0", 0, "200.1.2.3", true);
+        check("0.0.0.0", 0, "2001:db8::1", false);
+        check("2001:db8::", 32, "2001:db8:1::1", true);
+        check("2001:db8::", 32, "2001:db9::1", false);
+        check("::", 0, "2001:db9::1", true);
+    }
+
+    #[test]
+    fn an_own_listener_is_recognised_as_endpoint() {
+        let bound = [Some("0.0.0.0:80".parse().unwrap()), Some("127.0.0.1:9001".parse().unwrap())];
+        let check = |target: &str, expected| {
+            assert_eq!(own_listener(&Dial::Tcp(target.parse().unwrap()), &bound), expected, "{target}");
+        };
+        check("127.0.0.1:9001", Some(1));
+        check("127.0.0.1:80", Some(0));
+        check("10.0.0.1:80", None);
+        check("127.0.0.1:81", None);
+    }
+}

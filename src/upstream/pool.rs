@@ -1,0 +1,401 @@
+//! What a shard knows of the endpoints: idle connections, requests in flight, and who is next.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::Duration,
+};
+
+use super::Fault;
+use crate::{
+    balance::{self, State, Tried},
+    http::Field,
+    observe::{Metrics, Outcome},
+    runtime::{Buffers, IoFault, Stream, StreamHandle, Timers},
+    snapshot::{Dial, Service, Snapshot},
+};
+
+/// An idle connection is closed after this; nginx's `keepalive_timeout` in an upstream block.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+/// How long an idle connection of a safe request is trusted without a look at it. One that went stale meanwhile is found when
+/// it is used, and the request is sent again.
+const TRUSTED_US: u64 = 500_000;
+/// Retries that are always allowed, for each service and second, in hundredths.
+const RETRIES_FREE: u64 = 300;
+/// Retry allowance that can be saved up, in hundredths of a retry.
+const RETRIES_SAVED_MAX: u64 = 1_000;
+/// Lists of header fields kept for reuse.
+const FIELDS_KEPT: usize = 256;
+
+/// One shard's side of all services.
+pub struct Upstreams {
+    pub timers: Rc<Timers>,
+    pub buffers: Rc<Buffers>,
+    pub metrics: Rc<RefCell<Metrics>>,
+    tables: RefCell<Tables>,
+    fields: RefCell<Vec<Vec<Field>>>,
+    random: Cell<u64>,
+    idle: Cell<usize>,
+    open: Rc<Open>,
+}
+
+#[derive(Default)]
+struct Tables {
+    /// By [`Service::slot`].
+    services: Vec<ServiceState>,
+    /// By [`Endpoint::slot`](crate::snapshot::Endpoint::slot); the connection used last is the last.
+    pools: Vec<Vec<Idle>>,
+}
+
+#[derive(Default)]
+struct ServiceState {
+    revision: u64,
+    /// The endpoints' slots, in the order of `states`.
+    slots: Vec<usize>,
+    states: Vec<State>,
+    idle: usize,
+    /// In hundredths of a retry.
+    allowance: u64,
+    allowance_at_us: u64,
+}
+
+struct Idle {
+    connection: Connection,
+    service: usize,
+    since_us: u64,
+}
+
+/// A connection to an endpoint, counted while it is open.
+pub struct Connection {
+    pub stream: Stream,
+    open: OpenMark,
+}
+
+impl Connection {
+    pub(super) fn into_parts(self) -> (Stream, OpenMark) {
+        (self.stream, self.open)
+    }
+
+    pub(super) fn from_parts(stream: Stream, open: OpenMark) -> Self {
+        Self { stream, open }
+    }
+}
+
+/// Counts a connection as open, and lets the shard end it, until it is dropped.
+pub struct OpenMark {
+    all: Rc<Open>,
+    place: usize,
+}
+
+/// Every connection to an endpoint, idle or not.
+#[derive(Default)]
+struct Open {
+    handles: RefCell<Vec<Option<StreamHandle>>>,
+    free: RefCell<Vec<usize>>,
+    count: Cell<usize>,
+}
+
+impl OpenMark {
+    fn new(all: &Rc<Open>, handle: StreamHandle) -> Self {
+        let mut handles = all.handles.borrow_mut();
+        let place = all.free.borrow_mut().pop().unwrap_or_else(|| {
+            handles.push(None);
+            handles.len() - 1
+        });
+        handles[place] = Some(handle);
+        all.count.set(all.count.get() + 1);
+        Self { all: Rc::clone(all), place }
+    }
+}
+
+impl Drop for OpenMark {
+    fn drop(&mut self) {
+        self.all.handles.borrow_mut()[self.place] = None;
+        self.all.free.borrow_mut().push(self.place);
+        self.all.count.set(self.all.count.get() - 1);
+    }
+}
+
+impl Upstreams {
+    pub fn new(
+        timers: Rc<Timers>,
+        buffers: Rc<Buffers>,
+        metrics: Rc<RefCell<Metrics>>,
+        seed: u64,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            timers,
+            buffers,
+            metrics,
+            tables: RefCell::default(),
+            fields: RefCell::default(),
+            random: Cell::new(seed | 1),
+            idle: Cell::new(0),
+            open: Rc::default(),
+        })
+    }
+
+    /// The next number of this shard's sequence (xorshift64*). For spreading load and making ids, not for secrets.
+    pub fn random(&self) -> u64 {
+        let mut x = self.random.get();
+        x ^= x >> 12;
+        x ^= x << 25;
+        x ^= x >> 27;
+        self.random.set(x);
+        x.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    /// Picks an endpoint that was not tried for this request, and counts the request as in flight there.
+    pub(super) fn pick(self: &Rc<Self>, service: &Service, tried: &Tried) -> Option<Lease> {
+        let now_ms = self.timers.clock.recent_us() / 1000;
+        let mut tables = self.tables.borrow_mut();
+        let state = tables.service(service);
+        let draw = |below: usize| {
+            // The high half of a product: no division, and the bias is under 2^-32 for any list of endpoints.
+            let product = u128::from(self.random()) * below as u128;
+            usize::try_from(product >> 64).expect("below the bound, which is a usize")
+        };
+        let index = balance::pick(
+            service.policy,
+            &service.facts,
+            &service.health,
+            &mut state.states,
+            tried,
+            now_ms,
+            draw,
+        )?;
+        state.states[index].in_flight += 1;
+        Some(Lease {
+            upstreams: Rc::clone(self),
+            service: service.slot,
+            endpoint: service.endpoints[index].slot,
+            metric: service.endpoints[index].metric,
+            index,
+            keepalive: service.keepalive,
+        })
+    }
+
+    /// An idle connection that can be used, the one used last first. `certain` asks the kernel whether it is still open even
+    /// when it was used a moment ago: for requests that cannot be sent a second time.
+    pub(super) fn reuse(&self, lease: &Lease, certain: bool) -> Option<Connection> {
+        loop {
+            let idle = self.tables.borrow_mut().take_idle(lease.endpoint)?;
+            self.idle.set(self.idle.get() - 1);
+            let age_us = self.timers.clock.recent_us().saturating_sub(idle.since_us);
+            let fresh = age_us < TRUSTED_US && !certain;
+            if fresh || (age_us < micros(IDLE_MAX) && idle.connection.stream.is_quiet()) {
+                self.metrics.borrow_mut().counters.upstream_reused += 1;
+                return Some(idle.connection);
+            }
+            self.metrics.borrow_mut().counters.upstream_stale += 1;
+        }
+    }
+
+    /// A new connection to the leased endpoint.
+    pub(super) async fn connect(&self, dial: &Dial, limit: Duration) -> Result<Connection, Fault> {
+        let connected = match dial {
+            Dial::Tcp(address) => Stream::connect(*address, limit, &self.timers).await,
+            Dial::Unix(path) => Stream::connect_unix(path, limit, &self.timers).await,
+            Dial::Unresolved => return Err(Fault::NoEndpoint),
+        };
+        match connected {
+            Ok(stream) => {
+                self.metrics.borrow_mut().counters.upstream_opened += 1;
+                let open = OpenMark::new(&self.open, stream.handle());
+                Ok(Connection { stream, open })
+            }
+            Err(IoFault::TooSlow) => Err(Fault::ConnectTimeout),
+            Err(IoFault::Broken(_)) => Err(Fault::ConnectRefused),
+        }
+    }
+
+    /// Keeps a connection whose response was read to its end, unless the service has enough of them.
+    pub(super) fn keep(&self, lease: &Lease, connection: Connection) {
+        let mut tables = self.tables.borrow_mut();
+        let state = &mut tables.services[lease.service];
+        if state.idle >= lease.keepalive {
+            return;
+        }
+        state.idle += 1;
+        self.idle.set(self.idle.get() + 1);
+        let since_us = self.timers.clock.recent_us();
+        if tables.pools.len() <= lease.endpoint {
+            tables.pools.resize_with(lease.endpoint + 1, Vec::new);
+        }
+        tables.pools[lease.endpoint].push(Idle { connection, service: lease.service, since_us });
+    }
+
+    /// Closes idle connections that are too old, that the other side closed, or whose endpoint is no longer configured. Run
+    /// about once a second.
+    pub fn sweep(&self, snapshot: &Snapshot) {
+        let now_us = self.timers.clock.recent_us();
+        let mut configured = vec![false; self.tables.borrow().pools.len()];
+        for endpoint in snapshot.services.iter().flat_map(|service| &service.endpoints) {
+            if let Some(known) = configured.get_mut(endpoint.slot) {
+                *known = true;
+            }
+        }
+        let mut dropped = Vec::new();
+        let mut tables = self.tables.borrow_mut();
+        let Tables { services, pools } = &mut *tables;
+        for (slot, pool) in pools.iter_mut().enumerate() {
+            let gone = pool.extract_if(.., |idle| {
+                !configured[slot]
+                    || now_us.saturating_sub(idle.since_us) > micros(IDLE_MAX)
+                    || !idle.connection.stream.is_quiet()
+            });
+            for idle in gone {
+                services[idle.service].idle -= 1;
+                dropped.push(idle);
+            }
+        }
+        self.idle.set(self.idle.get() - dropped.len());
+    }
+
+    /// Ends every connection to every endpoint: who waits for one gets the end of the stream.
+    pub fn end_all(&self) {
+        self.open.handles.borrow().iter().flatten().for_each(StreamHandle::end);
+    }
+
+    /// Closes every idle connection: the shard ends.
+    pub fn close_idle(&self) {
+        let mut tables = self.tables.borrow_mut();
+        tables.pools.clear();
+        tables.services.iter_mut().for_each(|state| state.idle = 0);
+        self.idle.set(0);
+    }
+
+    /// Whether an endpoint is left that was not tried.
+    pub(super) fn has_other(&self, service: &Service, tried: &Tried) -> bool {
+        service.facts.iter().enumerate().any(|(index, facts)| !facts.down && !tried.contains(index))
+    }
+
+    /// Counts a request against the service's retry budget.
+    pub(super) fn earn_retries(&self, service: &Service, percent: u32) {
+        let now_us = self.timers.clock.recent_us();
+        let mut tables = self.tables.borrow_mut();
+        let state = tables.service(service);
+        let free = now_us.saturating_sub(state.allowance_at_us).saturating_mul(RETRIES_FREE) / 1_000_000;
+        if free > 0 {
+            state.allowance_at_us = now_us;
+        }
+        let most = RETRIES_SAVED_MAX.max(RETRIES_FREE);
+        state.allowance = (state.allowance + free + u64::from(percent)).min(most);
+    }
+
+    /// Takes one retry from the budget, if there is one.
+    pub(super) fn may_retry(&self, service: &Service) -> bool {
+        let mut tables = self.tables.borrow_mut();
+        let state = tables.service(service);
+        let allowed = state.allowance >= 100;
+        if allowed {
+            state.allowance -= 100;
+        }
+        let mut metrics = self.metrics.borrow_mut();
+        if allowed {
+            metrics.counters.retries += 1;
+        } else {
+            metrics.counters.retries_refused += 1;
+        }
+        allowed
+    }
+
+    pub(super) fn count_attempt(&self, lease: &Lease, outcome: Outcome) {
+        self.metrics.borrow_mut().attempt(lease.metric, outcome);
+    }
+
+    /// An empty list of header fields with memory from earlier ones.
+    pub fn fields(&self) -> Vec<Field> {
+        self.fields.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(32))
+    }
+
+    pub fn give_back_fields(&self, mut fields: Vec<Field>) {
+        let mut stock = self.fields.borrow_mut();
+        if fields.capacity() > 0 && stock.len() < FIELDS_KEPT {
+            fields.clear();
+            stock.push(fields);
+        }
+    }
+
+    /// Idle connections, and connections in all.
+    pub fn connections(&self) -> (usize, usize) {
+        (self.idle.get(), self.open.count.get())
+    }
+}
+
+impl Tables {
+    /// The state of a service, brought in line with its present list of endpoints.
+    fn service(&mut self, service: &Service) -> &mut ServiceState {
+        if self.services.len() <= service.slot {
+            self.services.resize_with(service.slot + 1, ServiceState::default);
+        }
+        let state = &mut self.services[service.slot];
+        if state.revision != service.revision {
+            state.adopt(service);
+        }
+        state
+    }
+
+    fn take_idle(&mut self, endpoint: usize) -> Option<Idle> {
+        let idle = self.pools.get_mut(endpoint)?.pop()?;
+        self.services[idle.service].idle -= 1;
+        Some(idle)
+    }
+}
+
+impl ServiceState {
+    /// Takes over a new list of endpoints; what is known of those that stay is kept.
+    #[cold]
+    fn adopt(&mut self, service: &Service) {
+        let states = service
+            .endpoints
+            .iter()
+            .map(|endpoint| {
+                let known = self.slots.iter().position(|slot| *slot == endpoint.slot);
+                known.map(|index| std::mem::take(&mut self.states[index])).unwrap_or_default()
+            })
+            .collect();
+        self.states = states;
+        self.slots = service.endpoints.iter().map(|endpoint| endpoint.slot).collect();
+        self.revision = service.revision;
+    }
+}
+
+/// One request in flight at one endpoint. Counted until it is dropped.
+pub struct Lease {
+    upstreams: Rc<Upstreams>,
+    service: usize,
+    endpoint: usize,
+    /// The endpoint's number in metrics and logs.
+    pub metric: u32,
+    /// Index into the service's endpoints, in the snapshot it was picked from.
+    pub index: usize,
+    keepalive: usize,
+}
+
+impl Lease {
+    pub fn upstreams(&self) -> &Rc<Upstreams> {
+        &self.upstreams
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut tables = self.upstreams.tables.borrow_mut();
+        let state = &mut tables.services[self.service];
+        // After a reload the endpoint may have another index, or be gone.
+        let index = if state.slots.get(self.index) == Some(&self.endpoint) {
+            Some(self.index)
+        } else {
+            state.slots.iter().position(|slot| *slot == self.endpoint)
+        };
+        if let Some(index) = index {
+            let state = &mut state.states[index];
+            state.in_flight = state.in_flight.saturating_sub(1);
+        }
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

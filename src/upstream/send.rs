@@ -1,0 +1,208 @@
+//! A request to a service: which endpoint, and what to do when one fails.
+
+use std::rc::Rc;
+
+use super::{
+    Fault, Lease, Response, Upload, Uploaded, Upstreams,
+    exchange::{Failed, exchange},
+};
+use crate::{
+    balance::Tried,
+    config::{HostHeader, Retry},
+    http::{Field, RequestHead, Rules},
+    observe::Outcome,
+    runtime::Writer,
+    snapshot::Service,
+};
+use std::time::Duration;
+
+/// What is sent, and how long to wait for what.
+pub struct Request<'r> {
+    pub head: &'r RequestHead,
+    /// The received head's bytes, to which the spans refer.
+    pub bytes: &'r [u8],
+    pub fields: &'r [Field],
+    pub path: &'r [u8],
+    pub query: Option<&'r [u8]>,
+    pub body: Body<'r>,
+    pub host: HostHeader,
+    /// The Host the client asked for; empty when it named none.
+    pub client_host: &'r [u8],
+    /// The Host field is not what `client_host` says.
+    pub host_differs: bool,
+    pub peer: &'r [u8],
+    pub proto: &'r [u8],
+    pub trusted: bool,
+    /// The id made here; `None` when the client's own is passed on.
+    pub request_id: Option<&'r [u8]>,
+    pub upgrade: Option<&'r [u8]>,
+    pub expect: bool,
+    pub loop_mark: Option<&'r [u8]>,
+    /// For informational responses.
+    pub client: &'r mut Writer,
+    pub rules: Rules,
+    pub retry: &'r Retry,
+    /// To the response head.
+    pub timeout: Duration,
+    /// The longest wait without progress while sending.
+    pub patience: Duration,
+}
+
+/// A request body.
+pub enum Body<'r> {
+    /// All of it, perhaps nothing. Can be sent again.
+    Whole(&'r [u8]),
+    /// Still arriving; taken by the first attempt that gets through.
+    Stream(Option<Upload>),
+}
+
+/// A request that got no response, and what came back of its body.
+pub struct NoResponse {
+    pub fault: Fault,
+    pub uploaded: Option<Uploaded>,
+    /// The endpoint asked last, for the log.
+    pub endpoint: u32,
+    pub attempts: u32,
+}
+
+/// Sends `request` to an endpoint of `service` and returns the response once its head is here.
+///
+/// An attempt that fails is repeated at another endpoint as the route's `retry` says, within the service's budget, and only when
+/// that is safe: no byte was sent, or the method is idempotent (RFC 9110 §9.2.2) and the body is still here. A kept connection that
+/// turns out to be closed is not the endpoint's failure: the request goes out once more on a new one.
+pub async fn send(
+    upstreams: &Rc<Upstreams>,
+    service: &Service,
+    request: &mut Request<'_>,
+) -> Result<Response, NoResponse> {
+    upstreams.earn_retries(service, request.retry.budget_percent);
+    let mut tried = Tried::default();
+    let mut attempts = 0;
+    let mut last = NoResponse { fault: Fault::NoEndpoint, uploaded: None, endpoint: 0, attempts: 0 };
+    loop {
+        let Some(lease) = upstreams.pick(service, &tried) else {
+            return Err(last);
+        };
+        tried.insert(lease.index);
+        attempts += 1;
+        let index = lease.index;
+        last.endpoint = lease.metric;
+        last.attempts = attempts;
+
+        match attempt(upstreams, service, lease, request).await {
+            Ok(mut response) => {
+                response.attempts = attempts;
+                let status = response.head.status;
+                let failed = request.retry.on_status.contains(&status);
+                count(upstreams, service, &response.lease, index, status, failed);
+                let again = failed
+                    && attempts < request.retry.tries
+                    && request.can_be_repeated()
+                    && upstreams.has_other(service, &tried)
+                    && upstreams.may_retry(service);
+                if !again {
+                    return Ok(response);
+                }
+                response.discard();
+            }
+            Err((failed, lease)) => {
+                let outcome = outcome(failed.fault);
+                upstreams.count_attempt(&lease, outcome);
+                if outcome != Outcome::Abandoned {
+                    let now_ms = upstreams.timers.clock.recent_us() / 1000;
+                    service.health[index].failed(&service.facts[index], now_ms);
+                }
+                drop(lease);
+                last.fault = failed.fault;
+                let again = attempts < request.retry.tries
+                    && request.retry.covers(failed.fault)
+                    && (failed.nothing_sent || request.can_be_repeated())
+                    && failed.body_gone.is_none()
+                    && request.has_body()
+                    && upstreams.may_retry(service);
+                if !again {
+                    last.uploaded = failed.body_gone;
+                    return Err(last);
+                }
+            }
+        }
+    }
+}
+
+/// One attempt at one endpoint: on a kept connection and, if that has gone stale, on a new one.
+async fn attempt(
+    upstreams: &Rc<Upstreams>,
+    service: &Service,
+    lease: Lease,
+    request: &mut Request<'_>,
+) -> Result<Response, (Failed, Lease)> {
+    let endpoint = &service.endpoints[lease.index];
+    let mut lease = lease;
+    if let Some(connection) = upstreams.reuse(&lease, !request.can_be_repeated()) {
+        match exchange(upstreams, endpoint, lease, connection, request).await {
+            Err((failed, back))
+                if failed.fault == Fault::Reset
+                    && (failed.nothing_sent || request.can_be_repeated())
+                    && request.has_body() =>
+            {
+                upstreams.metrics.borrow_mut().counters.upstream_stale += 1;
+                lease = back;
+            }
+            other => return other,
+        }
+    }
+    match upstreams.connect(&endpoint.dial, service.connect).await {
+        Ok(connection) => exchange(upstreams, endpoint, lease, connection, request).await,
+        Err(fault) => Err((Failed { fault, nothing_sent: true, body_gone: None }, lease)),
+    }
+}
+
+fn count(upstreams: &Upstreams, service: &Service, lease: &Lease, index: usize, status: u16, failed: bool) {
+    let outcome = if status >= 500 { Outcome::Status5xx } else { Outcome::Ok };
+    upstreams.count_attempt(lease, outcome);
+    if failed {
+        let now_ms = upstreams.timers.clock.recent_us() / 1000;
+        service.health[index].failed(&service.facts[index], now_ms);
+    } else {
+        service.health[index].succeeded();
+    }
+}
+
+const fn outcome(fault: Fault) -> Outcome {
+    match fault {
+        Fault::NoEndpoint | Fault::ConnectRefused | Fault::ConnectTimeout => Outcome::Connect,
+        Fault::Reset => Outcome::Reset,
+        Fault::BadResponse => Outcome::Bad,
+        Fault::Timeout => Outcome::Timeout,
+        Fault::ClientClosed | Fault::ClientTooSlow | Fault::BodyTooLarge | Fault::BadBody(_) => {
+            Outcome::Abandoned
+        }
+    }
+}
+
+impl Request<'_> {
+    /// Whether the request may be sent again after it may have been received (RFC 9110 §9.2.2).
+    fn can_be_repeated(&self) -> bool {
+        self.head.method.is_idempotent() && self.upgrade.is_none() && matches!(self.body, Body::Whole(_))
+    }
+
+    /// Whether the body is still here to be sent.
+    fn has_body(&self) -> bool {
+        !matches!(self.body, Body::Stream(None))
+    }
+}
+
+impl Retry {
+    fn covers(&self, fault: Fault) -> bool {
+        match fault {
+            Fault::ConnectRefused | Fault::ConnectTimeout => self.on_connect,
+            Fault::Reset | Fault::BadResponse => self.on_reset,
+            Fault::Timeout => self.on_timeout,
+            Fault::NoEndpoint
+            | Fault::ClientClosed
+            | Fault::ClientTooSlow
+            | Fault::BodyTooLarge
+            | Fault::BadBody(_) => false,
+        }
+    }
+}

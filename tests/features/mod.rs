@@ -1,0 +1,15 @@
+//! What the gateway does, by behaviour.
+
+mod errors;
+mod failures;
+mod forwarding;
+mod limits;
+mod listeners;
+mod observing;
+mod opinions;
+mod paths;
+mod process;
+mod reload;
+mod routing;
+mod services;
+mod streaming;

@@ -1,0 +1,21 @@
+//! What a conversation in a test needs: a gateway, a raw client, a scripted upstream, real programs.
+//!
+//! Everything listens on a port the kernel chose, waits with a deadline, and ends with the value that holds it.
+
+mod client;
+mod directory;
+mod gateway;
+mod message;
+mod process;
+mod program;
+mod upstream;
+mod wait;
+
+pub use client::{Client, ReplyError};
+pub use directory::Directory;
+pub use gateway::{Gateway, driver};
+pub use message::{Reply, Request};
+pub use process::Coregate;
+pub use program::{Nginx, Wrk, reserve};
+pub use upstream::{Upstream, ok};
+pub use wait::{PATIENCE, now, pause, wait_until};
