@@ -158,7 +158,7 @@ impl Builder {
                 Ok((loaded.config, loaded.files, warnings))
             }
             Err(problems) => {
-                Err(Refused { problems: problems.render(false), inputs: inputs(problems.files()) })
+                Err(Refused { problems: problems.render(false), inputs: inputs(problems.files().to_vec()) })
             }
         }
     }
