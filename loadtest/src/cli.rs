@@ -24,6 +24,8 @@ pub enum Command {
     Stub(Stub),
     /// The gateway and its peers, one after the other, round by round
     Compare(Compare),
+    /// Results as one page with plots
+    Report(Report),
 }
 
 #[derive(Debug, clap::Args)]
@@ -179,6 +181,16 @@ pub struct Compare {
     /// Write all results to this file, as JSON
     #[arg(long)]
     pub json: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Report {
+    /// JSON files that `compare` or `run` wrote
+    #[arg(required = true)]
+    pub results: Vec<PathBuf>,
+    /// The page
+    #[arg(long, short, default_value = "report.html")]
+    pub output: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize, serde::Deserialize)]

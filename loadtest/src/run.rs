@@ -3,7 +3,6 @@
 use std::fs;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -55,9 +54,7 @@ pub fn run(arguments: &Run) -> Result<(), Failure> {
     let plan = plan(arguments)?;
     TcpStream::connect_timeout(&plan.target, REACH)
         .map_err(|error| Failure(format!("{} cannot be reached: {error}", plan.target)))?;
-    let stop = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::clone(&stop))
-        .map_err(|error| Failure(format!("Ctrl-C cannot be caught: {error}")))?;
+    let stop = crate::on_interrupt()?;
     let result = match arguments.core {
         Some(core) => proc::on_core(core, || offer(arguments, plan, &stop))
             .map_err(|error| Failure(format!("core {core}: {error}")))??,
