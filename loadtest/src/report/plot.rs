@@ -115,7 +115,7 @@ pub fn percentiles(title: &str, lines: &[Line]) -> String {
 pub fn over(title: &str, unit: &str, lines: &[Line]) -> String {
     let points = || lines.iter().flat_map(|line| &line.points);
     let most = nice(points().map(|point| point.1).fold(0.0, f64::max));
-    let first = points().map(|point| point.0).fold(f64::INFINITY, f64::min).min(1.0);
+    let first = points().map(|point| point.0).fold(1.0, f64::min).floor();
     let last = points().map(|point| point.0).fold(first + 1.0, f64::max);
     let x = |value: f64| LEFT + (value - first) / (last - first) * (WIDTH - LEFT - RIGHT);
     let y = |value: f64| HEIGHT - BOTTOM - value / most * (HEIGHT - TOP - BOTTOM);
