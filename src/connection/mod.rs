@@ -12,6 +12,7 @@ use crate::{
     failure::{Failure, Overload},
     http::Field,
     observe::Ended,
+    route::Captures,
     runtime::{Buffer, Peer, Reader, Stream, Writer, spawn},
     shard::{Live, Shard},
 };
@@ -24,6 +25,8 @@ pub struct Client {
     /// Bytes received and not dealt with. Without memory while the connection rests.
     pub buffer: Buffer,
     pub fields: Vec<Field>,
+    /// Where the path's variables lie.
+    pub captures: Captures,
     pub peer: Option<SocketAddr>,
     /// The peer's address as text, for the services.
     pub peer_text: Box<[u8]>,
@@ -44,6 +47,7 @@ pub async fn serve(shard: Rc<Shard>, stream: Stream, peer: Peer, listener: usize
         writer: stream.writer,
         buffer: Buffer::default(),
         fields: Vec::new(),
+        captures: Captures::default(),
         peer,
         peer_text: peer.map_or_else(|| b"unix:".to_vec(), |peer| peer.ip().to_string().into_bytes()).into(),
         listener,

@@ -7,7 +7,7 @@ use crate::{
     observe::Why,
     runtime::{Buffer, Gate, IoFault, Reader, StreamHandle, Timers, Writer, spawn},
     shard::Shard,
-    upstream::Response,
+    upstream::Connection,
 };
 
 /// What went through a tunnel.
@@ -23,7 +23,7 @@ pub(super) async fn run(
     client: &mut Client,
     head_len: usize,
     head: &[u8],
-    response: Response,
+    response: Box<Connection>,
     idle: Duration,
     shard: &Rc<Shard>,
 ) -> Moved {
