@@ -75,6 +75,12 @@ pub struct Run {
     /// A connection for every request
     #[arg(long)]
     pub new_connections: bool,
+    /// Certificates (PEM) that an https server must be vouched for by; without it every certificate will do
+    #[arg(long)]
+    pub ca: Option<PathBuf>,
+    /// A full TLS handshake for every connection, instead of continuing earlier sessions
+    #[arg(long)]
+    pub full_handshakes: bool,
     /// From when a request is due to the end of its response
     #[arg(long, default_value = "10s", value_parser = duration)]
     pub timeout: Duration,

@@ -64,6 +64,7 @@ impl Bench<'_> {
             },
             timeout: Duration::from_secs(10),
             new_connections: false,
+            tls: None,
         }
     }
 }
