@@ -3,7 +3,6 @@
 use std::fs;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::Run;
 use crate::live::{Live, micros};
-use crate::load::{Expect, Form, Generator, Pace, Plan, Requests, Summary, Tally, precise};
+use crate::load::{Expect, Form, Generator, Pace, Plan, Requests, Summary, Tally, Tls, precise};
 use crate::proc::{self, CpuReading, CpuUsed};
 use crate::{Failure, say};
 
@@ -53,11 +52,15 @@ pub struct Moment {
 /// Runs what the arguments ask for and prints the result. Fails when a request failed or the rate was not reached.
 pub fn run(arguments: &Run) -> Result<(), Failure> {
     let plan = plan(arguments)?;
-    TcpStream::connect_timeout(&plan.target, REACH)
+    let mut first = TcpStream::connect_timeout(&plan.target, REACH)
         .map_err(|error| Failure(format!("{} cannot be reached: {error}", plan.target)))?;
-    let stop = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::clone(&stop))
-        .map_err(|error| Failure(format!("Ctrl-C cannot be caught: {error}")))?;
+    if let Some(tls) = &plan.tls {
+        // A server that never answers must not hold us.
+        first.set_read_timeout(Some(REACH)).map_err(|error| Failure(format!("a socket: {error}")))?;
+        tls.try_on(&mut first)?;
+    }
+    drop(first);
+    let stop = crate::on_interrupt()?;
     let result = match arguments.core {
         Some(core) => proc::on_core(core, || offer(arguments, plan, &stop))
             .map_err(|error| Failure(format!("core {core}: {error}")))??,
@@ -216,7 +219,9 @@ fn plan(arguments: &Run) -> Result<Plan, Failure> {
     }
     let parsed: Vec<Url> = urls.iter().map(|url| Url::read(url)).collect::<Result<_, _>>()?;
     let Some(first) = parsed.first() else { return Err(Failure("no URL".to_owned())) };
-    if let Some(other) = parsed.iter().find(|url| url.authority != first.authority) {
+    if let Some(other) =
+        parsed.iter().find(|url| (url.secure, &url.authority) != (first.secure, &first.authority))
+    {
         return Err(Failure(format!(
             "all URLs must be on one server: {} and {}; a header `Host: name` asks for others there",
             first.authority, other.authority
@@ -262,6 +267,11 @@ fn plan(arguments: &Run) -> Result<Plan, Failure> {
         },
         timeout: arguments.timeout,
         new_connections: arguments.new_connections,
+        tls: if first.secure {
+            Some(Tls::new(first.host(), arguments.ca.as_deref(), !arguments.full_handshakes)?)
+        } else {
+            None
+        },
     })
 }
 
@@ -291,14 +301,17 @@ fn lines(file: &Path) -> Result<Vec<String>, Failure> {
 
 #[derive(Debug, PartialEq, Eq)]
 struct Url {
+    secure: bool,
     authority: String,
     path: String,
 }
 
 impl Url {
     fn read(text: &str) -> Result<Self, Failure> {
-        let Some(rest) = text.strip_prefix("http://") else {
-            return Err(Failure(format!("`{text}`: a URL that starts with http:// is needed")));
+        let plain = text.strip_prefix("http://").map(|rest| (false, rest));
+        let Some((secure, rest)) = plain.or_else(|| text.strip_prefix("https://").map(|rest| (true, rest)))
+        else {
+            return Err(Failure(format!("`{text}`: a URL that starts with http:// or https:// is needed")));
         };
         let at = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(at);
@@ -308,13 +321,24 @@ impl Url {
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
         // A fragment is not sent (RFC 9110 §4.2.5).
         let path = path.split('#').next().unwrap_or_default().to_owned();
-        Ok(Self { authority: authority.to_owned(), path })
+        Ok(Self { secure, authority: authority.to_owned(), path })
+    }
+
+    /// The host without its port, and an IPv6 address without its brackets.
+    fn host(&self) -> &str {
+        match self.authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((address, _)) => address,
+            None => self.authority.split(':').next().unwrap_or_default(),
+        }
     }
 
     fn address(&self) -> Result<SocketAddr, Failure> {
         let last = self.authority.rsplit(']').next().unwrap_or_default();
-        let with_port =
-            if last.contains(':') { self.authority.clone() } else { format!("{}:80", self.authority) };
+        let with_port = if last.contains(':') {
+            self.authority.clone()
+        } else {
+            format!("{}:{}", self.authority, if self.secure { 443 } else { 80 })
+        };
         let found = with_port.to_socket_addrs().map(|mut addresses| addresses.next());
         match found {
             Ok(Some(address)) => Ok(address),
@@ -337,9 +361,11 @@ mod tests {
         check("http://127.0.0.1:8080", "127.0.0.1:8080", "/");
         check("http://host/a/b?c=d#e", "host", "/a/b?c=d");
         check("http://host?q=1", "host", "/?q=1");
-        for text in ["host/path", "https://host/", "http:///path", "http://user@host/"] {
+        for text in ["host/path", "ftp://host/", "http:///path", "http://user@host/"] {
             assert!(Url::read(text).is_err(), "{text}");
         }
+        assert_eq!(Url::read("https://[::1]:8443/").unwrap().host(), "::1");
+        assert_eq!(Url::read("https://a.example:8443/").unwrap().host(), "a.example");
         let address = Url::read("http://[::1]/").unwrap().address().unwrap();
         assert_eq!(address, "[::1]:80".parse().unwrap());
     }
