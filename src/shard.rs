@@ -260,17 +260,20 @@ impl Shard {
         for live in self.connections.borrow().iter().flatten() {
             live.handle.end();
         }
-        self.upstreams.close_idle();
         self.timers.clock.now_us();
         let give_up = self.timers.clock.after(STOP_PATIENCE);
-        while self.open.get() + self.accepting.get() + self.upstreams.connections().1 > 0 {
+        loop {
+            // Ended streams complete their reads; only then may the idle ones be dropped.
+            self.upstreams.end_all();
+            sleep(Duration::from_millis(5)).await;
+            self.upstreams.close_idle();
+            self.timers.clock.now_us();
+            if self.open.get() + self.accepting.get() + self.upstreams.connections().1 == 0 {
+                break;
+            }
             if self.timers.clock.tick() > give_up {
                 return false;
             }
-            self.upstreams.end_all();
-            sleep(Duration::from_millis(5)).await;
-            self.timers.clock.now_us();
-            self.upstreams.close_idle();
         }
         self.timers.stop();
         true

@@ -118,6 +118,16 @@ impl Stream {
 pub struct StreamHandle(Rc<Slot>);
 
 impl StreamHandle {
+    /// Whether an idle connection can be used: nothing has arrived and the peer has not closed it. One system call
+    /// (`recv` with `MSG_PEEK | MSG_DONTWAIT`, 0.2 µs).
+    pub fn is_quiet(&self) -> bool {
+        let mut byte = [0_u8; 1];
+        let peeked = self.0.with_socket(|socket| {
+            rustix::net::recv(socket, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT)
+        });
+        matches!(peeked, Some(Err(rustix::io::Errno::AGAIN)))
+    }
+
     pub fn end(&self) {
         let _ = self.0.with_socket(|socket| rustix::net::shutdown(socket, Shutdown::Both));
     }
@@ -162,14 +172,8 @@ impl StreamHandle {
 }
 
 impl Reader {
-    /// Whether an idle connection can be used: nothing has arrived and the peer has not closed it. One system call
-    /// (`recv` with `MSG_PEEK | MSG_DONTWAIT`, 0.2 µs).
-    pub fn is_quiet(&self) -> bool {
-        let mut byte = [0_u8; 1];
-        let peeked = self.guard.slot().with_socket(|socket| {
-            rustix::net::recv(socket, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT)
-        });
-        matches!(peeked, Some(Err(rustix::io::Errno::AGAIN)))
+    pub(super) fn timers(&self) -> Rc<Timers> {
+        Rc::clone(&self.timers)
     }
 
     fn armed(&self) -> Armed<'_> {
@@ -304,8 +308,8 @@ impl Writer {
     }
 
     /// Notes that a stream is read on behalf of this one: [`StreamHandle::end_partner_if_broken`] ends it.
-    pub fn pair_with(&mut self, partner: &Reader) {
-        self.guard.slot().set_partner(Some(Rc::clone(partner.guard.rc())));
+    pub fn pair_with(&mut self, partner: &StreamHandle) {
+        self.guard.slot().set_partner(Some(Rc::clone(&partner.0)));
     }
 
     /// Nothing is read on behalf of this stream any more.

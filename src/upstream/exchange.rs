@@ -12,7 +12,7 @@ use crate::{
     config::HostHeader,
     http::{BodyLength, Field, Known, ResponseHead, Version, parse_response, rewrite},
     limits::INFORMATIONAL_MAX,
-    runtime::{Buffer, Gate, Idle, IoFault, Reader, StreamHandle, Writer},
+    runtime::{Buffer, Gate, IoFault, StreamHandle, Writer},
     snapshot::Endpoint,
 };
 
@@ -52,14 +52,16 @@ pub(super) async fn exchange(
         Body::Stream(body) if written.is_ok() && body.is_some() => {
             let body = body.take().expect("it was just seen");
             connection.upload =
-                Some(start_upload(upstreams, *body, writer, &connection.reader, request.timeout));
+                Some(start_upload(upstreams, *body, writer, connection.reader.handle(), request.timeout));
         }
         Body::Stream(_) | Body::Whole(_) => connection.writer = Some(writer),
     }
 
     // A client that is gone must not keep the service busy.
-    request.client.pair_with(&connection.reader);
-    connection.buffer = upstreams.buffers.large();
+    request.client.pair_with(&connection.reader.handle());
+    if !connection.reader.is_started() {
+        connection.buffer = upstreams.buffers.small();
+    }
     connection.fields = upstreams.fields();
     let Err(mut fault) = response_head(upstreams, &mut connection, request).await else {
         connection.head_us = upstreams.timers.clock.now_us();
@@ -81,11 +83,11 @@ fn start_upload(
     upstreams: &Rc<Upstreams>,
     body: Upload,
     writer: Writer,
-    reader: &Reader,
+    upstream: StreamHandle,
     timeout: Duration,
 ) -> Uploading {
     let client = body.reader.handle();
-    let gate = upload::start(body, writer, reader.handle(), timeout, &upstreams.timers, &upstreams.buffers);
+    let gate = upload::start(body, writer, upstream, timeout, &upstreams.timers, &upstreams.buffers);
     (gate, client)
 }
 
@@ -132,15 +134,13 @@ async fn response_head(
         }
         let read = if request.expect && !continued {
             // A service that does not know the expectation waits for the body, and the client for us.
-            let release = clock.after(CONTINUE_AFTER);
-            match reader.read_or_release(buffer, release, until).await {
-                Ok(Idle::Bytes(count)) => Ok(count),
-                Ok(Idle::Quiet) => {
+            match reader.read_within(CONTINUE_AFTER, buffer, until).await {
+                Some(read) => read,
+                None => {
                     continued = true;
                     send_continue(upstreams, request).await?;
                     continue;
                 }
-                Err(fault) => Err(fault),
             }
         } else {
             reader.read(buffer, until).await

@@ -137,7 +137,7 @@ async fn attempt(
     request: &mut Request<'_>,
 ) -> Result<Box<Connection>, Failed> {
     let endpoint = &service.endpoints[lease.index];
-    if let Some(connection) = upstreams.reuse(lease) {
+    if let Some(connection) = upstreams.reuse(lease, !request.can_be_repeated()) {
         match exchange(upstreams, endpoint, connection, request).await {
             Err(failed)
                 if failed.fault == Fault::Reset
