@@ -3,7 +3,7 @@
 //! | word | means |
 //! | --- | --- |
 //! | access log | one record for each request |
-//! | added latency | the part of a request's time that was not spent waiting for its service |
+//! | added latency | the part of a request's time that was not spent waiting for its service's response head |
 //! | attempt | one request at one endpoint; a request may take several |
 //! | authority | `host[:port]` |
 //! | backup | an endpoint that is picked when no primary one is left |
