@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::run::Limit;
 use crate::stub::Delay;
 
 /// Load tests that say how they were made: open loop, no coordinated omission, CPU time per request, peers beside us.
@@ -72,6 +73,9 @@ pub struct Run {
     /// The size of a body that is a success
     #[arg(long, value_parser = size)]
     pub expect_size: Option<usize>,
+    /// A latency that makes the run a failure when it is exceeded: p99=5ms; may be given several times
+    #[arg(long, value_parser = Limit::read)]
+    pub limit: Vec<Limit>,
     /// A connection for every request
     #[arg(long)]
     pub new_connections: bool,

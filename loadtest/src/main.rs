@@ -5,9 +5,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use loadtest::cli::{Cli, Command};
-use loadtest::{Failure, compare, report, run, stub};
+use loadtest::{Failure, compare, proc, report, run, stub};
 
 fn main() -> ExitCode {
+    proc::raise_open_files();
     let result = match Cli::parse().command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Stub(arguments) => stub::run(&arguments),

@@ -81,13 +81,18 @@ fn an_open_loop_keeps_its_rate_within_one_percent() {
 #[test]
 fn known_delays_are_measured_as_they_are() {
     let check = |delay: Delay, points: &[(f64, f64)]| {
+        // The machine's own delays come on top: the same load without any, at the same time, shows how much.
+        let control = thread::spawn(|| offer(plan(stub(Behaviour::default(), 6), 100, open(500.0)), 2000));
         let behaviour = Behaviour { delay, ..Behaviour::default() };
-        let tally = offer(plan(stub(behaviour, 5), 100, open(500.0)), 2000);
+        let tally = offer(plan(stub(behaviour, 6), 100, open(500.0)), 2000);
+        let own = precise(control.join().unwrap().latency.value_at_quantile(0.99)) / 1000.0;
         for (quantile, millis) in points {
             let found = precise(tally.latency.value_at_quantile(*quantile)) / 1000.0;
-            // The machine's own delays come on top; nothing can make it faster than what was asked for.
-            let within = millis * 0.93 - 0.1..=millis * 1.07 + 8.0;
-            assert!(within.contains(&found), "{delay:?} at {quantile}: {found} ms where {millis} are due");
+            let within = millis * 0.93 - 0.1..=millis * 1.07 + 2.0 + own;
+            assert!(
+                within.contains(&found),
+                "{delay:?} at {quantile}: {found} ms where {millis} are due, {own} the machine's"
+            );
         }
     };
     let millis = Duration::from_millis;
@@ -101,7 +106,8 @@ fn every_failure_is_counted_by_its_cause_and_none_is_a_success() {
     let check = |behaviour: Behaviour, expect: Expect, causes: &[Failed]| {
         let mut plan = plan(stub(behaviour, 9), 10, open(400.0));
         plan.expect = expect;
-        plan.timeout = Duration::from_millis(300);
+        // Only the last of them is about time.
+        plan.timeout = Duration::from_millis(if causes == [Failed::Timeout] { 300 } else { 5000 });
         let tally = offer(plan, 1000);
         let all = tally.successes() + tally.failed() + tally.unanswered;
         assert!((398..=402).contains(&all), "{all} accounted for");

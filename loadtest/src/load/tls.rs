@@ -70,7 +70,11 @@ impl Tls {
     pub fn try_on(&self, stream: &mut std::net::TcpStream) -> Result<(), Failure> {
         let mut session = self.session().map_err(|failed| Failure(failed.to_string()))?.0;
         while session.is_handshaking() {
-            session.complete_io(stream).map_err(|error| Failure(format!("TLS: {error}")))?;
+            session.complete_io(stream).map_err(|error| {
+                let silent = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::UnexpectedEof);
+                let hint = if silent { "no answer; does the server speak TLS on this port? " } else { "" };
+                Failure(format!("TLS: {hint}{error}"))
+            })?;
         }
         Ok(())
     }
