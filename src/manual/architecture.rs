@@ -57,7 +57,8 @@
 //! was read is what is sent, without a copy.
 //!
 //! A connection that carries a request holds one small buffer; while a response is passed on, that and the upstream's. After one
-//! second of silence a client's buffer goes back to the stock and the connection waits with a read of 8 bytes. A kept upstream connection
+//! second of silence a client's buffer goes back to the stock, the box with the state of serving is freed, and the connection waits with a read of
+//! 8 bytes. A kept upstream connection
 //! holds the buffer of the read that is under way for it. Nothing is allocated per request on the plain path once a shard is warm.
 //!
 //! # Deadlines

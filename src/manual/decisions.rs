@@ -50,7 +50,8 @@
 //! ## 5. A resting connection waits with a read of eight bytes   2026-11-22
 //! Question   How does an idle connection hold no buffer and still notice the next request?
 //! Chosen     After a second the read is cancelled and awaited, its buffer goes to the stock, and a read into 8 bytes of
-//!            its own takes its place; what it brings is put in front of a new buffer.
+//!            its own takes its place; what it brings is put in front of a new buffer. What serving needs is in a box
+//!            that goes, too: 3 KiB less for each idle connection.
 //! Because    one operation, on halves that have no readable(); nothing is lost, since a read is never dropped.
 //! Rejected   readable() first (a second operation for each message that ends a rest, and poll-io); buffers for all.
 //! Costs      a request after a rest takes one read more.

@@ -14,6 +14,7 @@
 //! * **Timers by the thousand are bookkeeping.** A timer per operation was 0.3–1 µs a request in a prototype. A slot that is looked at every four
 //!   seconds is nothing.
 //! * **Large buffers for small messages cost cache.** A response is read into 16 KiB first; a connection whose last one did not fit begins with 256 KiB.
+//! * **An idle connection pays for the largest state of its future.** Boxing what serving needs, and dropping the box at rest, took 3 KiB off each.
 //!
 //! # About monoio 0.2.4
 //!
@@ -30,6 +31,7 @@
 //! * A body that ends with its connection and one that broke off look alike to a client unless the connection is reset. So it is.
 //! * A kept connection that the client closes, or that is closed by a drain, crosses the next request on its way: HTTP/1.1 clients must expect that
 //!   (RFC 9112 §9.3.1), and those that do not see an error at a restart, here as with nginx.
+//! * An endpoint that dies takes all its requests in flight with it at once. A retry budget that saves up only a few refuses most of them.
 //!
 //! # About configuration
 //!
