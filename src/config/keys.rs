@@ -17,8 +17,22 @@ const fn key(name: &'static str, doc: &'static str) -> Key {
     Key { name, doc }
 }
 
-pub const ALL: [&Keys; 11] =
-    [&TOP, &DEFAULTS, &RETRY, &LISTEN, &LISTEN_FLAGS, &SERVICE, &SERVER, &ROUTE, &LOG, &ACCESS, &EVENTS];
+pub const ALL: [&Keys; 14] = [
+    &TOP,
+    &DEFAULTS,
+    &RETRY,
+    &LISTEN,
+    &LISTEN_FLAGS,
+    &TLS,
+    &CERTIFICATE,
+    &TLS_CLIENTS,
+    &SERVICE,
+    &SERVER,
+    &ROUTE,
+    &LOG,
+    &ACCESS,
+    &EVENTS,
+];
 
 pub const TOP: Keys = Keys {
     table: "the configuration",
@@ -29,6 +43,7 @@ pub const TOP: Keys = Keys {
         key("shards", "threads that serve, each with a core: \"auto\" or a number"),
         key("driver", "how a shard talks to the kernel: \"auto\", \"io_uring\" or \"epoll\""),
         key("state", "directory for what must survive a restart"),
+        key("tls", "certificates for https:// listeners; without it, one for trying things out is made"),
         key("trusted_proxies", "networks whose X-Forwarded-* headers are believed"),
         key("defaults", "what every route and service inherits, and the bounds of connections"),
         key("services", "what requests are sent to"),
@@ -81,6 +96,34 @@ pub const LISTEN_FLAGS: Keys = Keys {
     keys: &[
         key("backlog", "connections the kernel holds until they are accepted"),
         key("lenient", "a bare LF ends a line of a head"),
+    ],
+};
+
+pub const TLS: Keys = Keys {
+    table: "[tls]",
+    keys: &[
+        key("cert", "file with the certificate and those that lead to its authority"),
+        key("key", "file with its private key"),
+        key("min", "oldest version that is spoken: \"1.2\" or \"1.3\""),
+        key("also", "further certificates, chosen by the name the client asks for (SNI)"),
+        key("unknown", "what a name without a certificate gets: \"default\" (the first one) or \"reject\""),
+        key("clients", "certificates that clients must show"),
+    ],
+};
+
+pub const CERTIFICATE: Keys = Keys {
+    table: "a certificate",
+    keys: &[
+        key("cert", "file with the certificate and those that lead to its authority"),
+        key("key", "file with its private key"),
+    ],
+};
+
+pub const TLS_CLIENTS: Keys = Keys {
+    table: "`clients`",
+    keys: &[
+        key("ca", "file with the certificates of the authorities that sign clients'"),
+        key("require", "whether a client without a certificate is turned away"),
     ],
 };
 
@@ -172,6 +215,11 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("server", "servers"),
     ("endpoints", "servers"),
     ("set_real_ip_from", "trusted_proxies"),
+    ("ssl", "tls"),
+    ("ssl_certificate", "cert"),
+    ("ssl_certificate_key", "key"),
+    ("ssl_client_certificate", "ca"),
+    ("ssl_protocols", "min"),
     ("strip_prefix", "strip"),
     ("target", "to"),
     ("threads", "shards"),
@@ -237,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_key_of_later_versions_is_not_mistaken_for_another() {
-        for wrong in ["auth", "tls", "parts", "cache", "cors", "limit", "compress", "trace", "source"] {
+        for wrong in ["auth", "parts", "cache", "cors", "limit", "compress", "trace", "source"] {
             check(&TOP, wrong, None);
             check(&ROUTE, wrong, None);
         }

@@ -14,11 +14,11 @@ mod resolve;
 pub mod source;
 mod toml;
 
-pub use self::load::{Loaded, from_text, load};
+pub use self::load::{Loaded, from_text, load, refresh_tls};
 
 use std::{net::IpAddr, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use crate::{limits::Limits, route::Pattern, template::Template};
+use crate::{limits::Limits, route::Pattern, template::Template, tls};
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -30,6 +30,8 @@ pub struct Config {
     pub driver: Driver,
     /// Keys, embedded database, development certificate.
     pub state: PathBuf,
+    /// What listeners with TLS offer; `None` for a certificate of our own making.
+    pub tls: Option<Tls>,
     pub trusted_proxies: Vec<Network>,
     /// Connection-wide bounds (DESIGN §15), from `[defaults]`.
     pub limits: Limits,
@@ -54,6 +56,25 @@ pub struct Listen {
     pub backlog: u32,
     /// Bare LF is accepted as a line end in heads (never forwarded).
     pub lenient: bool,
+    /// `https://`.
+    pub tls: bool,
+}
+
+/// `[tls]`.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    pub offer: tls::Offer,
+    /// Where `offer.certificates` were read, in the same order.
+    pub files: Vec<CertificateFiles>,
+    /// Where the authorities of clients were read.
+    pub ca: Option<PathBuf>,
+}
+
+/// Where a certificate and its key were read.
+#[derive(Clone, Debug)]
+pub struct CertificateFiles {
+    pub cert: PathBuf,
+    pub key: PathBuf,
 }
 
 /// Where to listen or connect.

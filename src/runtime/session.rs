@@ -6,6 +6,7 @@
 use std::{
     cell::RefCell,
     io::{self, BufRead, Write},
+    ops::Range,
     rc::Rc,
 };
 
@@ -61,7 +62,7 @@ impl Session {
                 if room == 0 {
                     return Some(Ok(count));
                 }
-                match inner.connection.reader().fill_buf() {
+                match inner.connection.reader().into_first_chunk() {
                     Ok([]) => break true,
                     Ok(chunk) => {
                         let taken = chunk.len().min(room);
@@ -92,8 +93,8 @@ impl Session {
     /// Whether plaintext or ciphertext is here that was not asked for.
     pub(super) fn holds_bytes(&self) -> bool {
         let inner = &mut *self.inner.borrow_mut();
-        !inner.received.is_empty() || inner.connection.reader().fill_buf().map_or(true, <[u8]>::is_empty)
-            && !matches!(inner.connection.reader().fill_buf(), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        let waits = |error: io::Error| error.kind() == io::ErrorKind::WouldBlock;
+        !inner.received.is_empty() || !inner.connection.reader().into_first_chunk().is_err_and(waits)
     }
 
     /// A buffer for the kernel to put ciphertext into, large where much plaintext is wanted. It comes back by [`Session::received`].
@@ -126,14 +127,14 @@ impl Session {
 
     /// Ciphertext for the kernel and where in it the unsent bytes are: what is left of earlier, else some of `plain`, whose front
     /// is moved past it. `None` when all is sent. It comes back by [`Session::sent`].
-    pub(super) fn seal(&self, plain: &mut &[u8]) -> io::Result<Option<(Vec<u8>, std::ops::Range<usize>)>> {
+    pub(super) fn seal(&self, plain: &mut &[u8]) -> io::Result<Option<(Vec<u8>, Range<usize>)>> {
         let inner = &mut *self.inner.borrow_mut();
         if inner.is_cut {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         if inner.sealed.is_empty() {
-            if !plain.is_empty() {
-                let some = &plain[..plain.len().min(SEAL_MAX)];
+            let some = &plain[..plain.len().min(SEAL_MAX)];
+            if !some.is_empty() {
                 let taken = inner.connection.writer().write(some)?;
                 *plain = &plain[taken..];
             }
@@ -141,7 +142,7 @@ impl Session {
                 self.buffers.give_back(std::mem::take(&mut inner.sealed));
                 return Ok(None);
             }
-            inner.fill_sealed(plain.len().max(SEAL_SMALL), &self.buffers)?;
+            inner.fill_sealed(some.len(), &self.buffers)?;
         }
         inner.is_sending = true;
         let place = inner.sealed.place(0..inner.sealed.len());
@@ -186,10 +187,6 @@ impl Session {
             inner.connection.write_tls(&mut out).ok()?;
         }
         Some(out)
-    }
-
-    pub(super) fn has_fault(&self) -> bool {
-        self.inner.borrow().fault.is_some()
     }
 
     /// The next step of a handshake. `Err` when it has failed; an alert is then ready to be sent.

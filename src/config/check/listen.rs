@@ -60,12 +60,9 @@ fn one(node: &Node, problems: &mut Problems) -> Option<Listen> {
                 return None;
             };
             let word = read::string(entry, problems)?;
-            let mut listen = Listen {
-                name: word.shown().into(),
-                address: address(word, problems)?,
-                backlog: BACKLOG_DEFAULT,
-                lenient: false,
-            };
+            let (address, tls) = listener(word, problems)?;
+            let mut listen =
+                Listen { name: word.shown().into(), address, backlog: BACKLOG_DEFAULT, lenient: false, tls };
             listen.backlog =
                 fields.or("backlog", listen.backlog, |entry| read::integer(entry, 1..=BACKLOG_MAX, problems));
             listen.lenient = fields.or("lenient", false, |entry| read::boolean(entry, problems));
@@ -90,7 +87,7 @@ fn line(line: Word<'_>, problems: &mut Problems) -> Option<Listen> {
         problems.error("an empty listen line").at(line.at(), "write \":8080\"");
         return None;
     };
-    let address = address(first, problems);
+    let place = listener(first, problems);
     let (mut backlog, mut lenient) = (BACKLOG_DEFAULT, false);
     for word in words {
         let (key, value) = word.split_once('=').map_or((word, None), |(key, value)| (key, Some(value)));
@@ -115,20 +112,31 @@ fn line(line: Word<'_>, problems: &mut Problems) -> Option<Listen> {
             _ => read::unknown_key(key, &keys::LISTEN_FLAGS, problems),
         }
     }
-    Some(Listen { name: first.shown().into(), address: address?, backlog, lenient })
+    let (address, tls) = place?;
+    Some(Listen { name: first.shown().into(), address, backlog, lenient, tls })
+}
+
+/// An address, and whether TLS is spoken there: `https://:443`.
+fn listener(word: Word<'_>, problems: &mut Problems) -> Option<(Address, bool)> {
+    match url::scheme(word) {
+        Some((scheme, rest)) if scheme.as_str() == "https" => Some((plain(rest, 443, problems)?, true)),
+        _ => Some((address(word, problems)?, false)),
+    }
 }
 
 /// `:8080`, `127.0.0.1:8080`, `[::]:80`, `http://…`, `unix:/path`.
 pub(super) fn address(word: Word<'_>, problems: &mut Problems) -> Option<Address> {
-    let mut rest = word;
-    if let Some((scheme, behind)) = url::scheme(word) {
-        if scheme.as_str() != "http" {
-            let title = format!("a listener cannot speak {}://", scheme.shown());
-            problems.error(title).at(scheme.at(), "this build listens for http:// only");
-            return None;
-        }
-        rest = behind;
+    let Some((scheme, rest)) = url::scheme(word) else { return plain(word, 80, problems) };
+    if scheme.as_str() != "http" {
+        let title = format!("a listener cannot speak {}://", scheme.shown());
+        problems.error(title).at(scheme.at(), "http:// and https:// are spoken here");
+        return None;
     }
+    plain(rest, 80, problems)
+}
+
+/// What stands behind a scheme.
+fn plain(rest: Word<'_>, port_default: u16, problems: &mut Problems) -> Option<Address> {
     if let Some(path) = rest.strip_prefix("unix:") {
         return url::unix(path, problems);
     }
@@ -145,7 +153,7 @@ pub(super) fn address(word: Word<'_>, problems: &mut Problems) -> Option<Address
     let (host, port) = url::host_and_port(rest, problems)?;
     let port = match port {
         Some(port) => url::port_number(port, problems)?,
-        None => 80,
+        None => port_default,
     };
     let ip = match host {
         Host::Ip(ip) => ip,
@@ -249,8 +257,8 @@ mod tests {
             &["x.sock -> the path of a unix socket must be absolute [write unix:/run/app.sock]"],
         );
         check_wrong(
-            "'https://:443'",
-            &["https -> a listener cannot speak https:// [this build listens for http:// only]"],
+            "'quic://:443'",
+            &["quic -> a listener cannot speak quic:// [http:// and https:// are spoken here]"],
         );
     }
 
