@@ -43,6 +43,8 @@ pub enum ClientFault {
     Closed,
     /// The request has been here before.
     Loop,
+    /// HTTP where TLS is spoken.
+    PlainHttp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +78,7 @@ impl Failure {
                     BadHead::UnsupportedVersion => 505,
                     _ => 400,
                 },
-                ClientFault::Path(_) | ClientFault::Body(_) => 400,
+                ClientFault::Path(_) | ClientFault::Body(_) | ClientFault::PlainHttp => 400,
                 ClientFault::HeadTooSlow | ClientFault::BodyTooSlow => 408,
                 ClientFault::BodyTooLarge => 413,
                 ClientFault::NoRoute => 404,
@@ -109,7 +111,7 @@ impl Failure {
                     | BadHead::TooManyHeaders => Why::HeadTooLarge,
                     _ => Why::BadRequest,
                 },
-                ClientFault::Path(_) | ClientFault::Body(_) => Why::BadRequest,
+                ClientFault::Path(_) | ClientFault::Body(_) | ClientFault::PlainHttp => Why::BadRequest,
                 ClientFault::HeadTooSlow => Why::HeadTimeout,
                 ClientFault::BodyTooSlow => Why::BodyTimeout,
                 ClientFault::BodyTooLarge => Why::BodyTooLarge,
@@ -146,6 +148,7 @@ impl Failure {
                 ClientFault::MethodNotServed => "This method is not served by this gateway.",
                 ClientFault::Closed => "The client closed the connection.",
                 ClientFault::Loop => "This request has passed this gateway before.",
+                ClientFault::PlainHttp => "This port speaks HTTPS; the address begins with https://.",
             },
             Self::Upstream(UpstreamFault::NoEndpoint) => {
                 "The service has no endpoint that can take a request now."

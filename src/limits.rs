@@ -7,6 +7,11 @@ pub const RETRY_BODY_BYTES_MAX: u64 = 64 * 1024;
 /// Informational responses (1xx) a service may send before its final one.
 pub const INFORMATIONAL_MAX: u32 = 10;
 
+/// Time for a TLS handshake.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client that is turned away may take to read why.
+pub const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Connection-wide bounds, configurable under `[defaults]`. Every field names its unit or is a `Duration`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {

@@ -52,7 +52,7 @@ async fn accept(shard: &Rc<Shard>, listener: &Listener, number: usize) {
         };
         if !shard.has_room() {
             shard.metrics.borrow_mut().counters.connections_refused += 1;
-            connection::refuse(shard, stream);
+            connection::refuse(shard, stream, number);
             continue;
         }
         let live: Rc<RefCell<Option<Rc<Live>>>> = Rc::default();

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use rustls::ServerConfig;
 use tokio::sync::oneshot;
 
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
     observe::{Ended, Gauges, Metrics, access, event},
     runtime::{
         Buffers, DriverUsed, ListenerHandle, Mailbox, Runtime, Socket, Stream, StreamHandle, Timers,
-        pin_to_core, sleep, spawn,
+        Turnstile, pin_to_core, sleep, spawn,
     },
     snapshot::{HeldSnapshot, SnapshotCell, SnapshotReader},
     upstream::Upstreams,
@@ -62,6 +63,8 @@ pub struct Shard {
     pub buffers: Rc<Buffers>,
     pub metrics: Rc<RefCell<Metrics>>,
     pub upstreams: Rc<Upstreams>,
+    /// Bounds the handshakes of one turn.
+    pub handshakes: Rc<Turnstile>,
     pub connections_max: usize,
     snapshot: RefCell<SnapshotReader>,
     access: RefCell<access::Log>,
@@ -131,6 +134,7 @@ pub fn run(plan: Plan) {
             buffers,
             metrics,
             upstreams,
+            handshakes: Turnstile::new(),
             connections_max,
             snapshot: RefCell::new(SnapshotReader::new(snapshot)),
             access: RefCell::new(access),
@@ -164,6 +168,15 @@ impl Shard {
         spawn(Rc::clone(&shard.timers).turn(), move |text| {
             event::error("shard", format_args!("shard {number}: the timers stopped: {text}"));
         });
+        let turnstile = Rc::clone(&shard.handshakes);
+        spawn(
+            async move {
+                if let Err(error) = turnstile.turn().await {
+                    event::error("shard", format_args!("shard {number}: handshakes stopped: {error}"));
+                }
+            },
+            move |text| event::error("shard", format_args!("shard {number}: handshakes stopped: {text}")),
+        );
         for (listener, socket) in sockets {
             if let Err(error) = listener::start(shard, listener, socket) {
                 let _ = ready.send(Err(error));
@@ -263,7 +276,18 @@ impl Shard {
             self.upstreams.close_idle();
         }
         self.timers.stop();
+        self.handshakes.stop();
         true
+    }
+
+    /// How a listener speaks TLS; `None` where it does not.
+    pub fn tls_of(&self, listener: usize) -> Option<Arc<ServerConfig>> {
+        let snapshot = self.snapshot();
+        if !snapshot.listeners[listener].tls {
+            return None;
+        }
+        // This shard's own: nobody else counts these references.
+        snapshot.tls.get(self.number).cloned()
     }
 
     /// The newest snapshot, for a request to hold to its end.

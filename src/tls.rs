@@ -141,6 +141,7 @@ fn client_verifier(
     builder.build().map_err(|error| rustls::Error::General(error.to_string()))
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Hexadecimal digits, in lower case.
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -3,14 +3,19 @@
 mod h1;
 mod local;
 mod request;
+mod secure;
 mod tunnel;
 
-use std::{net::SocketAddr, rc::Rc, time::Duration};
+use std::{net::SocketAddr, rc::Rc};
 
-pub use self::request::{BodyState, Place, Request, View};
+pub use self::{
+    request::{BodyState, Place, Request, View},
+    secure::Identity,
+};
 use crate::{
     failure::{Failure, Overload},
     http::Field,
+    limits::REFUSAL_TIMEOUT,
     observe::Ended,
     runtime::{Buffer, Peer, Reader, Stream, Writer, spawn},
     shard::{Live, Shard},
@@ -27,6 +32,10 @@ pub struct Client {
     pub peer: Option<SocketAddr>,
     /// The peer's address as text, for the services.
     pub peer_text: Box<[u8]>,
+    /// Whether the client speaks TLS with us.
+    pub is_secure: bool,
+    /// Who the client proved to be, by a certificate.
+    pub identity: Option<Box<Identity>>,
     /// Index into the configuration's listeners.
     pub listener: usize,
     pub live: Rc<Live>,
@@ -39,6 +48,23 @@ pub async fn serve(shard: Rc<Shard>, stream: Stream, peer: Peer, listener: usize
         Peer::Tcp(address) => Some(address),
         Peer::Unix => None,
     };
+    let config = shard.tls_of(listener);
+    let is_secure = config.is_some();
+    let mut identity = None;
+    let stream = match config {
+        None => stream,
+        // Boxed: a connection must not pay for its handshake as long as it lives.
+        Some(config) => match Box::pin(secure::secure(&shard, stream, config)).await {
+            Ok((stream, proven)) => {
+                identity = proven.map(Box::new);
+                stream
+            }
+            Err(ended) => {
+                live.ended(ended);
+                return;
+            }
+        },
+    };
     let mut client = Client {
         reader: Some(stream.reader),
         writer: stream.writer,
@@ -46,6 +72,8 @@ pub async fn serve(shard: Rc<Shard>, stream: Stream, peer: Peer, listener: usize
         fields: Vec::new(),
         peer,
         peer_text: peer.map_or_else(|| b"unix:".to_vec(), |peer| peer.ip().to_string().into_bytes()).into(),
+        is_secure,
+        identity,
         listener,
         live: Rc::clone(&live),
         requests: 0,
@@ -57,8 +85,12 @@ pub async fn serve(shard: Rc<Shard>, stream: Stream, peer: Peer, listener: usize
     live.ended(ended);
 }
 
-/// Turns a connection away for which there is no room: 503, best effort, in the background.
-pub fn refuse(shard: &Rc<Shard>, stream: Stream) {
+/// Turns a connection away for which there is no room: 503, best effort, in the background; over TLS it would cost a handshake,
+/// and is left unsaid.
+pub fn refuse(shard: &Rc<Shard>, stream: Stream, listener: usize) {
+    if shard.tls_of(listener).is_some() {
+        return;
+    }
     let on_shard = Rc::clone(shard);
     let Stream { reader, mut writer } = stream;
     spawn(
@@ -66,14 +98,11 @@ pub fn refuse(shard: &Rc<Shard>, stream: Stream) {
             let _reader = reader;
             let id = on_shard.new_id(on_shard.timers.clock.now_us());
             let failure = Failure::Overload(Overload::Connections);
-            let _ = local::refuse_connection(&mut writer, failure, &id, &on_shard, REFUSAL).await;
+            let _ = local::refuse_connection(&mut writer, failure, &id, &on_shard, REFUSAL_TIMEOUT).await;
         },
         |_| {},
     );
 }
-
-/// How long a client that is turned away may take to read why.
-const REFUSAL: Duration = Duration::from_secs(1);
 
 /// Whether a connection goes on after a request.
 enum Next {

@@ -6,6 +6,8 @@ use std::{
     sync::Arc,
 };
 
+use rustls::ServerConfig;
+
 use super::{Dial, Endpoint, ListenerFacts, Route, Service, Snapshot, Target};
 use crate::{
     balance::{Facts, Health, Policy},
@@ -51,11 +53,13 @@ impl Identities {
     }
 }
 
-/// Builds the next snapshot. `bound` are the addresses of the listeners, in the order of the configuration.
+/// Builds the next snapshot. `bound` are the addresses of the listeners, in the order of the configuration; `tls` is how they
+/// speak TLS, by shard.
 pub fn build(
     config: &Config,
     resolved: &Resolved,
     bound: &[Option<SocketAddr>],
+    tls: &Arc<[Arc<ServerConfig>]>,
     identities: &mut Identities,
     numbers: &mut dyn Numbers,
 ) -> Snapshot {
@@ -87,10 +91,12 @@ pub fn build(
                     headers_max: config.limits.headers_max,
                     lenient: listen.lenient,
                 },
+                tls: listen.tls,
                 loop_mark: format!("coregate-{}-{number}", identities.instance).into_bytes().into(),
             })
             .collect(),
         trusted_proxies: config.trusted_proxies.clone(),
+        tls: Arc::clone(tls),
         limits: config.limits.clone(),
     }
 }

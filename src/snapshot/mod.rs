@@ -11,6 +11,8 @@ pub use self::{
     build::{Identities, Numbers, Resolved, build},
     cell::{HeldSnapshot, SnapshotCell, SnapshotReader},
 };
+use rustls::ServerConfig;
+
 use crate::{
     balance::{Facts, Health, Policy},
     config::{Fixed, HostHeader, Network, Retry},
@@ -29,6 +31,8 @@ pub struct Snapshot {
     pub services: Vec<Service>,
     pub listeners: Vec<ListenerFacts>,
     pub trusted_proxies: Vec<Network>,
+    /// For listeners with TLS, by shard; empty when there is none.
+    pub tls: Arc<[Arc<ServerConfig>]>,
     pub limits: Limits,
     /// Whether an endpoint is one of our own listeners.
     pub calls_itself: bool,
@@ -40,6 +44,8 @@ pub struct ListenerFacts {
     /// As written in `listen`.
     pub name: Arc<str>,
     pub rules: Rules,
+    /// Whether TLS is spoken.
+    pub tls: bool,
     /// The field value that recognises requests which left from this listener (RFC 8586).
     pub loop_mark: Box<[u8]>,
 }

@@ -213,7 +213,8 @@ impl Upstreams {
     pub(super) fn keep(&self, lease: &Lease, connection: Connection) {
         let mut tables = self.tables.borrow_mut();
         let state = &mut tables.services[lease.service];
-        if state.idle >= lease.keepalive {
+        // More than the response came: what would follow is not the next one's answer.
+        if state.idle >= lease.keepalive || connection.stream.has_surplus() {
             return;
         }
         state.idle += 1;

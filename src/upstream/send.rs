@@ -33,6 +33,8 @@ pub struct Request<'r> {
     pub peer: &'r [u8],
     pub proto: &'r [u8],
     pub trusted: bool,
+    /// Subject and fingerprint of the client's certificate.
+    pub certificate: Option<(&'r [u8], &'r [u8])>,
     /// The id made here; `None` when the client's own is passed on.
     pub request_id: Option<&'r [u8]>,
     pub upgrade: Option<&'r [u8]>,
