@@ -6,7 +6,9 @@ mod request;
 mod secure;
 mod tunnel;
 
-use std::{net::SocketAddr, rc::Rc};
+use std::{net::SocketAddr, rc::Rc, sync::Arc};
+
+use rustls::ServerConfig;
 
 pub use self::{
     request::{BodyState, Place, Request, View},
@@ -42,37 +44,43 @@ pub struct Client {
     requests: u64,
 }
 
+/// Completes the handshake and serves a connection to its end. Apart from [`serve`] so that plain connections do not pay for it.
+pub async fn serve_tls(
+    shard: Rc<Shard>,
+    stream: Stream,
+    peer: Peer,
+    listener: usize,
+    live: Rc<Live>,
+    config: Arc<ServerConfig>,
+) {
+    // Boxed: a connection must not pay for its handshake as long as it lives.
+    match Box::pin(secure::secure(&shard, stream, config)).await {
+        Ok((stream, identity)) => serve(shard, stream, peer, listener, live, identity.map(Box::new)).await,
+        Err(ended) => live.ended(ended),
+    }
+}
+
 /// Serves a connection to its end.
-pub async fn serve(shard: Rc<Shard>, stream: Stream, peer: Peer, listener: usize, live: Rc<Live>) {
+pub async fn serve(
+    shard: Rc<Shard>,
+    stream: Stream,
+    peer: Peer,
+    listener: usize,
+    live: Rc<Live>,
+    identity: Option<Box<Identity>>,
+) {
     let peer = match peer {
         Peer::Tcp(address) => Some(address),
         Peer::Unix => None,
     };
-    let config = shard.tls_of(listener);
-    let is_secure = config.is_some();
-    let mut identity = None;
-    let stream = match config {
-        None => stream,
-        // Boxed: a connection must not pay for its handshake as long as it lives.
-        Some(config) => match Box::pin(secure::secure(&shard, stream, config)).await {
-            Ok((stream, proven)) => {
-                identity = proven.map(Box::new);
-                stream
-            }
-            Err(ended) => {
-                live.ended(ended);
-                return;
-            }
-        },
-    };
     let mut client = Client {
+        is_secure: stream.is_secure(),
         reader: Some(stream.reader),
         writer: stream.writer,
         buffer: Buffer::default(),
         fields: Vec::new(),
         peer,
         peer_text: peer.map_or_else(|| b"unix:".to_vec(), |peer| peer.ip().to_string().into_bytes()).into(),
-        is_secure,
         identity,
         listener,
         live: Rc::clone(&live),

@@ -159,6 +159,11 @@ impl Stream {
         self.reader.tls.as_ref().is_some_and(|session| session.holds_bytes())
     }
 
+    /// Whether TLS is spoken.
+    pub fn is_secure(&self) -> bool {
+        self.reader.tls.is_some()
+    }
+
     /// A way to end this stream from elsewhere on the shard.
     pub fn handle(&self) -> StreamHandle {
         StreamHandle(Rc::clone(self.reader.guard.rc()))
