@@ -46,7 +46,13 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
     let env = |name: &str| std::env::var(name).ok();
     load_from(
         path,
-        &World { read: &read, list: &list, env: &env, root: rustix::process::geteuid().is_root(), now: now() },
+        &World {
+            read: &read,
+            list: &list,
+            env: &env,
+            root: rustix::process::geteuid().is_root(),
+            now: now(),
+        },
     )
 }
 

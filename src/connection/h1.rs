@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     clock::Tick,
-    failure::{ClientFault, Failure},
+    failure::{ClientFault, Failure, UpstreamFault},
     http::{
         Known, RequestHead, Version, parse_request, reply,
         rewrite::{self, ConnectionField, ReplyFraming},
@@ -20,7 +20,7 @@ use crate::{
     serve::{self, Reply},
     shard::Shard,
     snapshot::{HeldSnapshot, Snapshot},
-    upstream::{Pace, Passing, RelayEnd, Response, UploadEnd, relay},
+    upstream::{Connection, Pace, Passing, RelayEnd, UploadEnd, relay},
 };
 
 /// A connection that is quiet for longer than this holds no read buffer.
@@ -130,7 +130,8 @@ async fn refuse_head(client: &mut Client, failure: Failure, shard: &Rc<Shard>) -
     let id = shard.new_id(started_us);
     let patience = snapshot.limits.body_timeout;
     let sent = local::refuse_connection(&mut client.writer, failure, &id, shard, patience).await;
-    let sent = sent.unwrap_or(Sent { status: failure.status(), body_bytes: 0, head_bytes: 0 });
+    let status = failure.status();
+    let sent = sent.unwrap_or(Sent { status, body_bytes: 0, head_bytes: 0 });
     let ended_us = shard.timers.clock.now_us();
     let added_us = ended_us - started_us;
     shard.metrics.borrow_mut().request(&Finished {
@@ -168,10 +169,8 @@ async fn refuse_head(client: &mut Client, failure: Failure, shard: &Rc<Shard>) -
         why: failure.why(),
     });
     linger(client, shard).await;
-    match failure {
-        Failure::Client(ClientFault::HeadTooSlow) => Ended::Timeout,
-        _ => Ended::BadRequest,
-    }
+    let too_slow = failure == Failure::Client(ClientFault::HeadTooSlow);
+    if too_slow { Ended::Timeout } else { Ended::BadRequest }
 }
 
 /// What can be shown of a request line that was not understood.
@@ -198,6 +197,7 @@ async fn one_request(client: &mut Client, head: RequestHead, shard: &Rc<Shard>) 
         Ok(reply) => answer(&mut request, &reply, &snapshot, shard).await,
         Err(failure) => refuse(&mut request, failure, &snapshot, shard).await,
     };
+    request.client.writer.unpair();
     record(&request, &done, shard);
     match done.next {
         Next::Keep => {
@@ -288,7 +288,7 @@ fn written(sent: Result<Sent, IoFault>, keep: bool, why: Why) -> Done {
 /// Passes a service's response on.
 async fn pass_on(
     request: &mut Request<'_>,
-    response: Response,
+    response: Box<Connection>,
     stream: bool,
     snapshot: &Snapshot,
     shard: &Shard,
@@ -311,13 +311,17 @@ async fn pass_on(
     let relayed = relay(response, &mut request.client.writer, passing).await;
     shard.buffers.give_back(head);
     if let Some(uploaded) = relayed.uploaded {
-        request.take_over(uploaded);
+        request.take_over(*uploaded);
     }
 
+    if relayed.end == RelayEnd::Unsent {
+        let failure = Failure::Upstream(UpstreamFault::BadResponse);
+        return refuse(request, failure, snapshot, shard).await;
+    }
     let (next, why) = match relayed.end {
         RelayEnd::Complete if keep => (Next::Keep, Why::Ok),
         RelayEnd::Complete => (Next::End(Ended::Requested), Why::Ok),
-        RelayEnd::Truncated => (Next::End(Ended::Upstream), Why::UpstreamTruncated),
+        RelayEnd::Truncated | RelayEnd::Unsent => (Next::End(Ended::Upstream), Why::UpstreamTruncated),
         RelayEnd::Stalled => (Next::End(Ended::Upstream), Why::UpstreamStalled),
         RelayEnd::ClientGone => (Next::End(Ended::Reset), Why::ClientClosed),
         RelayEnd::ClientTooSlow => (Next::End(Ended::Timeout), Why::ClientClosed),
@@ -332,7 +336,7 @@ async fn pass_on(
 fn write_reply_head(
     out: &mut Vec<u8>,
     request: &Request<'_>,
-    response: &Response,
+    response: &Connection,
     framing: ReplyFraming,
     keep: bool,
     shard: &Shard,
@@ -368,7 +372,7 @@ fn write_reply_head(
 }
 
 /// Whether quiet is normal for this response: events, and calls that stream.
-fn is_stream(response: &Response) -> bool {
+fn is_stream(response: &Connection) -> bool {
     let bytes = response.buffer.unread();
     let content_type = response.fields.iter().find(|field| field.known == Known::ContentType);
     content_type.is_some_and(|field| {
@@ -384,7 +388,7 @@ fn starts_with(value: &[u8], prefix: &[u8]) -> bool {
 /// Becomes a tunnel: both sides have agreed to another protocol.
 async fn upgrade(
     mut request: Request<'_>,
-    response: Response,
+    response: Box<Connection>,
     snapshot: HeldSnapshot,
     shard: &Rc<Shard>,
 ) -> Next {

@@ -19,6 +19,7 @@ use crate::{
     http::Field,
     limits::REFUSAL_TIMEOUT,
     observe::Ended,
+    route::Captures,
     runtime::{Buffer, Peer, Reader, Stream, Writer, spawn},
     shard::{Live, Shard},
 };
@@ -31,6 +32,8 @@ pub struct Client {
     /// Bytes received and not dealt with. Without memory while the connection rests.
     pub buffer: Buffer,
     pub fields: Vec<Field>,
+    /// Where the path's variables lie.
+    pub captures: Captures,
     pub peer: Option<SocketAddr>,
     /// The peer's address as text, for the services.
     pub peer_text: Box<[u8]>,
@@ -79,6 +82,7 @@ pub async fn serve(
         writer: stream.writer,
         buffer: Buffer::default(),
         fields: Vec::new(),
+        captures: Captures::default(),
         peer,
         peer_text: peer.map_or_else(|| b"unix:".to_vec(), |peer| peer.ip().to_string().into_bytes()).into(),
         identity,

@@ -96,7 +96,10 @@ impl Status {
         let help = "When it began to serve, in seconds since 1970.";
         page.single("coregate_snapshot_start_time_seconds", Kind::Gauge, help, unix_seconds(serving.since));
         if !serving.certificates.is_empty() {
-            let (name, help) = ("coregate_certificate_expiry_time_seconds", "When a certificate expires, in seconds since 1970.");
+            let (name, help) = (
+                "coregate_certificate_expiry_time_seconds",
+                "When a certificate expires, in seconds since 1970.",
+            );
             page.family(name, Kind::Gauge, help);
             for certificate in &serving.certificates {
                 let labels = [("names", &*certificate.names), ("subject", &*certificate.subject)];
@@ -118,7 +121,12 @@ impl Status {
 
 impl Serving {
     fn new(built: &Built) -> Self {
-        Self { version: built.version, source: built.source.clone(), since: SystemTime::now(), certificates: built.certificates.clone() }
+        Self {
+            version: built.version,
+            source: built.source.clone(),
+            since: SystemTime::now(),
+            certificates: built.certificates.clone(),
+        }
     }
 }
 

@@ -117,8 +117,11 @@ impl Builder {
                 Err(refused) => return Err(self.renew_certificates(&mut state, refused)),
             },
         };
-        keep_what_needs_a_restart(&state.config, &mut config, &mut warnings)
-            .map_err(|problems| Refused { problems, inputs: inputs(files.clone()), renewed: None })?;
+        keep_what_needs_a_restart(&state.config, &mut config, &mut warnings).map_err(|problems| Refused {
+            problems,
+            inputs: inputs(files.clone()),
+            renewed: None,
+        })?;
         if cause != Cause::Addresses {
             state.resolved = look_up(&config, &state.resolved, &mut warnings);
         }
@@ -196,13 +199,11 @@ impl Builder {
                 };
                 Ok((loaded.config, loaded.files, warnings))
             }
-            Err(problems) => {
-                Err(Refused {
-                    problems: problems.render(false),
-                    inputs: inputs(problems.files().to_vec()),
-                    renewed: None,
-                })
-            }
+            Err(problems) => Err(Refused {
+                problems: problems.render(false),
+                inputs: inputs(problems.files().to_vec()),
+                renewed: None,
+            }),
         }
     }
 }

@@ -1,13 +1,6 @@
 //! The gateway's side of TLS: ticket keys, a certificate of our own making, configurations for the shards.
 
-use std::{
-    fs, io,
-    io::Write,
-    os::unix::fs::OpenOptionsExt,
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, io, io::Write, os::unix::fs::OpenOptionsExt, path::Path, sync::Arc, time::Duration};
 
 use rcgen::{CertificateParams, DnType, KeyPair, SanType};
 use ring::rand::{SecureRandom, SystemRandom};

@@ -48,6 +48,7 @@ pub struct Forwarded<'a> {
 const CERTIFICATE_FIELDS: &[u8] = b"X-Client-Cert-";
 
 /// Appends the head.
+#[expect(clippy::wildcard_enum_match_arm, reason = "what has no meaning here is passed on")]
 pub fn write_request(out: &mut Vec<u8>, onward: &Onward<'_>) {
     out.reserve(onward.bytes.len() + onward.prefix.len() + onward.path.len() + 384);
     put(out, &[onward.method, b" ", onward.prefix, onward.path]);
@@ -66,7 +67,9 @@ pub fn write_request(out: &mut Vec<u8>, onward: &Onward<'_>) {
         Known::XRequestId => onward.request_id.is_none(),
         Known::Expect => onward.expect,
         Known::Other => {
-            !is_certificate_field(field.name.of(onward.bytes)) || (trusted && onward.forwarded.certificate.is_none())
+            let name = field.name.of(onward.bytes);
+            (trusted || !is_forwarded_with_underscores(name))
+                && (!is_certificate_field(name) || (trusted && onward.forwarded.certificate.is_none()))
         }
         _ => true,
     });
@@ -92,6 +95,19 @@ fn is_certificate_field(name: &[u8]) -> bool {
     name.len() >= CERTIFICATE_FIELDS.len() && name.iter().zip(CERTIFICATE_FIELDS).all(same)
 }
 
+/// Whether a name is `X-Forwarded-…` with an underscore somewhere. CGI and its heirs read both as one name, so what a stranger
+/// writes there would stand beside our word, or in its place.
+fn is_forwarded_with_underscores(name: &[u8]) -> bool {
+    const START: &[u8] = b"x-forwarded-";
+    name.len() > START.len()
+        && name.contains(&b'_')
+        && name.iter().zip(START).all(|(byte, wanted)| match byte {
+            b'_' => *wanted == b'-',
+            byte => byte.to_ascii_lowercase() == *wanted,
+        })
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "other fields are none of its business")]
 fn forwarded(out: &mut Vec<u8>, onward: &Onward<'_>) {
     let Forwarded { peer, proto, host, trusted, certificate } = onward.forwarded;
     out.extend_from_slice(b"X-Forwarded-For: ");
@@ -158,6 +174,7 @@ pub enum ConnectionField<'a> {
 }
 
 /// Appends the head.
+#[expect(clippy::wildcard_enum_match_arm, reason = "what has no meaning here is passed on")]
 pub fn write_reply(out: &mut Vec<u8>, reply: &Return<'_>) {
     out.reserve(reply.bytes.len() + reply.reason.len() + 256);
     out.extend_from_slice(b"HTTP/1.1 ");

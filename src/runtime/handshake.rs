@@ -2,7 +2,9 @@
 
 use std::{io, rc::Rc, sync::Arc, time::Duration};
 
-use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection, pki_types::ServerName};
+use rustls::{
+    ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection, pki_types::ServerName,
+};
 
 use super::{
     Buffer, Buffers, IoFault, Stream, Turnstile,

@@ -90,19 +90,11 @@ impl Session {
         }
     }
 
-    /// Whether plaintext or ciphertext is here that was not asked for.
-    pub(super) fn holds_bytes(&self) -> bool {
-        let inner = &mut *self.inner.borrow_mut();
-        let waits = |error: io::Error| error.kind() == io::ErrorKind::WouldBlock;
-        !inner.received.is_empty() || !inner.connection.reader().into_first_chunk().is_err_and(waits)
-    }
-
     /// A buffer for the kernel to put ciphertext into, large where much plaintext is wanted. It comes back by [`Session::received`].
     pub(super) fn lend(&self, room: usize) -> Vec<u8> {
         let mut inner = self.inner.borrow_mut();
         if inner.received.capacity() == 0 {
-            inner.received =
-                if room > Buffers::SMALL { self.buffers.large() } else { self.buffers.small() };
+            inner.received = if room > Buffers::SMALL { self.buffers.large() } else { self.buffers.small() };
         }
         std::mem::take(&mut inner.received.bytes)
     }

@@ -7,8 +7,8 @@ use monoio::{
     io::{AsyncReadRent, AsyncWriteRent, CancelableAsyncReadRent, OwnedReadHalf, OwnedWriteHalf, Splitable},
     net::{TcpStream, UnixStream},
 };
-use rustls::pki_types::CertificateDer;
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
+use rustls::pki_types::CertificateDer;
 
 use super::{
     Buffer, Timers,
@@ -121,44 +121,6 @@ impl Stream {
         }
     }
 
-    /// Whether an idle connection can be used: nothing has arrived and the peer has not closed it. One system call
-    /// (`recv` with `MSG_PEEK | MSG_DONTWAIT`, 0.2 µs). On a TLS stream what has arrived may be no plaintext; then it is taken.
-    pub fn is_quiet(&self) -> bool {
-        let Some(session) = &self.reader.tls else { return self.peeks_nothing() };
-        let mut bytes = [0_u8; 2048];
-        while !session.holds_bytes() {
-            let received = self.reader.guard.slot().with_socket(|socket| {
-                rustix::net::recv(socket, &mut bytes, RecvFlags::DONTWAIT)
-            });
-            match received {
-                Some(Err(rustix::io::Errno::AGAIN)) => return true,
-                Some(Ok((count @ 1.., _))) => {
-                    session.receive(&bytes[..count]);
-                    // No room: this only decrypts.
-                    let nothing = session.open(&mut Buffer::with_capacity(1));
-                    if nothing.is_some() {
-                        return false;
-                    }
-                }
-                Some(Ok(_) | Err(_)) | None => return false,
-            }
-        }
-        false
-    }
-
-    fn peeks_nothing(&self) -> bool {
-        let mut byte = [0_u8; 1];
-        let peeked = self.reader.guard.slot().with_socket(|socket| {
-            rustix::net::recv(socket, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT)
-        });
-        matches!(peeked, Some(Err(rustix::io::Errno::AGAIN)))
-    }
-
-    /// Whether a TLS session has plaintext that nobody has read: more than was asked for.
-    pub fn has_surplus(&self) -> bool {
-        self.reader.tls.as_ref().is_some_and(|session| session.holds_bytes())
-    }
-
     /// Whether TLS is spoken.
     pub fn is_secure(&self) -> bool {
         self.reader.tls.is_some()
@@ -175,8 +137,34 @@ impl Stream {
 pub struct StreamHandle(Rc<Slot>);
 
 impl StreamHandle {
+    /// Whether an idle connection can be used: nothing has arrived and the peer has not closed it. One system call
+    /// (`recv` with `MSG_PEEK | MSG_DONTWAIT`, 0.2 µs).
+    pub fn is_quiet(&self) -> bool {
+        let mut byte = [0_u8; 1];
+        let peeked = self.0.with_socket(|socket| {
+            rustix::net::recv(socket, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT)
+        });
+        matches!(peeked, Some(Err(rustix::io::Errno::AGAIN)))
+    }
+
     pub fn end(&self) {
         let _ = self.0.with_socket(|socket| rustix::net::shutdown(socket, Shutdown::Both));
+    }
+
+    /// Ends the stream that is read on behalf of this one, if this one was reset by its peer. One that was only half-closed is
+    /// still waiting for its answer.
+    pub fn end_partner_if_broken(&self) {
+        let mut byte = [0_u8; 1];
+        let peeked = self.0.with_socket(|socket| {
+            rustix::net::recv(socket, &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT).map(|_| ())
+        });
+        let broken = match peeked {
+            Some(Ok(_) | Err(rustix::io::Errno::AGAIN)) | None => false,
+            Some(Err(_)) => true,
+        };
+        if broken && let Some(partner) = self.0.partner() {
+            Self(partner).end();
+        }
     }
 
     /// Moves the deadline of the read that is under way.
@@ -209,6 +197,10 @@ enum Begun {
 }
 
 impl Reader {
+    pub(super) fn timers(&self) -> Rc<Timers> {
+        Rc::clone(&self.timers)
+    }
+
     fn armed(&self) -> Armed<'_> {
         Armed { timers: &self.timers, guard: &self.guard }
     }
@@ -442,6 +434,16 @@ impl Writer {
         let result = self.write(buffer, place, patience).await;
         buffer.clear();
         result
+    }
+
+    /// Notes that a stream is read on behalf of this one: [`StreamHandle::end_partner_if_broken`] ends it.
+    pub fn pair_with(&mut self, partner: &StreamHandle) {
+        self.guard.slot().set_partner(Some(Rc::clone(&partner.0)));
+    }
+
+    /// Nothing is read on behalf of this stream any more.
+    pub fn unpair(&mut self) {
+        self.guard.slot().set_partner(None);
     }
 
     /// Bytes the kernel has taken so far.

@@ -75,7 +75,9 @@ impl BadPem {
             Self::NoKey => "write a private key in PKCS#8, PKCS#1 or SEC1 form",
             Self::EncryptedKey => "decrypt it: openssl pkey -in key.pem -out plain.pem",
             Self::UnusableKey => "RSA from 2048 bits, ECDSA P-256 or P-384, and Ed25519 can be used",
-            Self::WrongKey => "compare `openssl x509 -pubkey -noout -in CERT` with `openssl pkey -pubout -in KEY`",
+            Self::WrongKey => {
+                "compare `openssl x509 -pubkey -noout -in CERT` with `openssl pkey -pubout -in KEY`"
+            }
             Self::Expired(_) => "renew it",
             Self::NotYetValid(_) => "is the clock of this machine right?",
         }

@@ -44,8 +44,7 @@ pub(super) fn read(
         }
     }
     let min = fields.or("min", Version::Tls12, |entry| read::one_of(entry, &VERSIONS, problems));
-    let unknown =
-        fields.or("unknown", UnknownName::Default, |entry| read::one_of(entry, &UNKNOWN, problems));
+    let unknown = fields.or("unknown", UnknownName::Default, |entry| read::one_of(entry, &UNKNOWN, problems));
     let clients = fields.get("clients").and_then(|entry| clients(entry, world, files, problems));
     let (ca, clients) = clients.unzip();
     let certificates: Option<Vec<_>> = certificates.into_iter().collect();
@@ -63,7 +62,9 @@ fn certificate(
 ) -> Option<(CertificateFiles, Arc<Certificate>)> {
     let mut file = |key: &str| {
         let Some(found) = table.get(key) else {
-            problems.error(format!("TLS needs a `{key}`")).at(entry.key.at(), "write cert = \"/etc/tls/site.pem\", key = \"/etc/tls/site.key\"");
+            problems
+                .error(format!("TLS needs a `{key}`"))
+                .at(entry.key.at(), "write cert = \"/etc/tls/site.pem\", key = \"/etc/tls/site.key\"");
             return None;
         };
         let word = read::string_for(found, "a file", problems)?;
@@ -76,9 +77,10 @@ fn certificate(
     match Certificate::new(&cert_text, &key_text, world.now, &provider()) {
         Ok(certificate) => {
             if certificate.lacks_chain() {
-                problems
-                    .warning(format!("{} has a certificate without its chain", cert.shown()))
-                    .at(cert.at(), "append the certificates that lead to its authority, or many clients will not trust it");
+                problems.warning(format!("{} has a certificate without its chain", cert.shown())).at(
+                    cert.at(),
+                    "append the certificates that lead to its authority, or many clients will not trust it",
+                );
             }
             let files = CertificateFiles { cert: cert.as_str().into(), key: key.as_str().into() };
             Some((files, Arc::new(certificate)))
@@ -120,7 +122,9 @@ pub(super) fn authorities_of(
     match authorities(&text(word, world, files, problems)?) {
         Ok(found) => Some((word.as_str().into(), found.into())),
         Err(bad) => {
-            problems.error(format!("{} {bad}", word.shown())).at(word.at(), "write the authorities' certificates, one after the other");
+            problems
+                .error(format!("{} {bad}", word.shown()))
+                .at(word.at(), "write the authorities' certificates, one after the other");
             None
         }
     }
@@ -140,7 +144,9 @@ fn text(
         Err(error) => {
             let remedy = match error.kind() {
                 io::ErrorKind::PermissionDenied => "let the user read it as whom the gateway runs",
-                io::ErrorKind::InvalidData => "it is not PEM: openssl x509 -inform DER -in … -out … makes it so",
+                io::ErrorKind::InvalidData => {
+                    "it is not PEM: openssl x509 -inform DER -in … -out … makes it so"
+                }
                 io::ErrorKind::NotFound => "without [tls], a certificate for trying things out is made",
                 _ => "",
             };
@@ -154,14 +160,16 @@ fn text(
 pub(in crate::config) fn refresh(tls: &Tls, world: &World<'_>) -> (Tls, Vec<String>) {
     let mut fresh = tls.clone();
     let mut problems = Vec::new();
-    let read = |path: &Path| (world.read)(path).map_err(|error| format!("cannot read {}: {error}", path.display()));
+    let read =
+        |path: &Path| (world.read)(path).map_err(|error| format!("cannot read {}: {error}", path.display()));
     for (files, certificate) in tls.files.iter().zip(&mut fresh.offer.certificates) {
-        let result = read(&files.cert).and_then(|cert| Ok((cert, read(&files.key)?))).and_then(|(cert, key)| {
-            Certificate::new(&cert, &key, world.now, &provider()).map_err(|bad| {
-                let file = if bad.is_about_key() { &files.key } else { &files.cert };
-                format!("{} {bad}; {}", file.display(), bad.remedy())
-            })
-        });
+        let result =
+            read(&files.cert).and_then(|cert| Ok((cert, read(&files.key)?))).and_then(|(cert, key)| {
+                Certificate::new(&cert, &key, world.now, &provider()).map_err(|bad| {
+                    let file = if bad.is_about_key() { &files.key } else { &files.cert };
+                    format!("{} {bad}; {}", file.display(), bad.remedy())
+                })
+            });
         match result {
             Ok(found) => *certificate = Arc::new(found),
             Err(problem) => problems.push(problem),
