@@ -16,6 +16,8 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 
+#[cfg(test)]
+pub(crate) use self::certificate::testing;
 pub use self::{
     certificate::{BadPem, Certificate, authorities, fingerprint, subject},
     client::{Verify, client_config},

@@ -63,7 +63,10 @@ pub const DEFAULTS: Keys = Keys {
         key("max_head", "largest head, request or response"),
         key("max_line", "longest request target or header line"),
         key("max_headers", "header fields in one head"),
-        key("client_header_timeout", "time for a request head, and for the first byte of a connection"),
+        key(
+            "client_header_timeout",
+            "time for a TLS handshake, a request head, and the first byte of a connection",
+        ),
         key("keepalive_timeout", "time a client's connection may be idle between requests"),
         key("client_body_timeout", "time without a byte of a body we wait for"),
         key("min_body_rate", "least bytes a second of a body we wait for"),

@@ -7,7 +7,7 @@ use rustls::ServerConfig;
 use super::local;
 use crate::{
     failure::{ClientFault, Failure},
-    limits::{HANDSHAKE_TIMEOUT, REFUSAL_TIMEOUT},
+    limits::REFUSAL_TIMEOUT,
     observe::{Ended, event},
     runtime::{HandshakeFault, Stream},
     shard::Shard,
@@ -31,9 +31,9 @@ pub(super) async fn secure(
     config: Arc<ServerConfig>,
 ) -> Result<(Stream, Option<Identity>), Ended> {
     shard.timers.clock.now_us();
-    let until = shard.timers.clock.after(HANDSHAKE_TIMEOUT);
-    let accepted =
-        stream.accept_tls(config, &shard.buffers, &shard.handshakes, until, HANDSHAKE_TIMEOUT).await;
+    let patience = shard.snapshot().limits.head_timeout;
+    let until = shard.timers.clock.after(patience);
+    let accepted = stream.accept_tls(config, &shard.buffers, &shard.handshakes, until, patience).await;
     let (fault, mut stream) = match accepted {
         Ok(stream) => {
             let facts = stream.reader.tls_facts();

@@ -222,7 +222,7 @@ fn dns_names(certificate: &x509_cert::Certificate) -> Vec<String> {
 }
 
 #[cfg(test)]
-pub(super) mod testing {
+pub(crate) mod testing {
     use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
     /// A self-signed certificate for `names` and its key, valid in these years.

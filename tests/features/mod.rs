@@ -13,3 +13,4 @@ mod reload;
 mod routing;
 mod services;
 mod streaming;
+mod tls;

@@ -225,6 +225,15 @@ mod tests {
     }
 
     #[test]
+    fn https_speaks_tls_on_port_443() {
+        check("'https://'", &[("https://", "Tcp([::]:443)")]);
+        check("'https://127.0.0.1:8443'", &[("https://127.0.0.1:8443", "Tcp(127.0.0.1:8443)")]);
+        let config = good(&format!("listen = ['https://:443', ':80', 'https://unix:/run/x']{ROUTES}"));
+        let tls: Vec<_> = config.listen.iter().map(|listen| listen.tls).collect();
+        assert_eq!(tls, [true, false, true]);
+    }
+
+    #[test]
     fn flags_follow_the_address_or_are_keys() {
         for listen in ["':80 backlog=7 lenient'", "{ address = ':80', backlog = 7, lenient = true }"] {
             let config = good(&format!("listen = {listen}{ROUTES}"));

@@ -183,3 +183,83 @@ pub(in crate::config) fn refresh(tls: &Tls, world: &World<'_>) -> (Tls, Vec<Stri
     }
     (fresh, problems)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::load::testing::load_files, tls::testing::own};
+
+    const REST: &str = "listen = 'https://:443'\n[routes]\n'/' = 'http://a'\n";
+
+    /// What is wrong with `[tls]`, besides good files `a.pem`, `a.key` and `b.pem`, `b.key`.
+    #[track_caller]
+    fn check(tls: &str, expected: &[&str]) -> Option<Tls> {
+        let ((a, a_key), (b, b_key)) = (own(&["a"], 2020..2030), own(&["b"], 2020..2030));
+        let text = format!("tls = {{ {tls} }}\n{REST}");
+        let files =
+            [("config.toml", &*text), ("a.pem", &a), ("a.key", &a_key), ("b.pem", &b), ("b.key", &b_key)];
+        let (brief, tls) = match load_files(&files) {
+            Ok(loaded) => (loaded.warnings.brief(), loaded.config.tls),
+            Err(problems) => (problems.brief(), None),
+        };
+        assert_eq!(brief, expected);
+        tls
+    }
+
+    const A: &str = "cert = '/etc/c/a.pem', key = '/etc/c/a.key'";
+
+    #[test]
+    fn everything_has_a_default_but_the_files() {
+        let tls = check(A, &[]).unwrap();
+        assert_eq!((tls.offer.min, tls.offer.unknown), (Version::Tls12, UnknownName::Default));
+        assert!(tls.offer.clients.is_none());
+
+        let all = format!(
+            "{A}, min = '1.3', unknown = 'reject', clients = {{ ca = '/etc/c/b.pem', require = false }}, \
+             also = [{{ cert = '/etc/c/b.pem', key = '/etc/c/b.key' }}]"
+        );
+        let tls = check(&all, &[]).unwrap();
+        assert_eq!((tls.offer.min, tls.offer.unknown), (Version::Tls13, UnknownName::Reject));
+        let clients = tls.offer.clients.unwrap();
+        assert_eq!((clients.require, clients.authorities.len()), (false, 1));
+        let names: Vec<_> = tls.offer.certificates.iter().map(|certificate| &*certificate.names[0]).collect();
+        assert_eq!(names, ["a", "b"]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_file() {
+        let example = "write cert = \"/etc/tls/site.pem\", key = \"/etc/tls/site.key\"";
+        check("cert = '/etc/c/a.pem'", &[&format!("tls -> TLS needs a `key` [{example}]")]);
+        check(
+            "cert = '/etc/c/a.pem', key = '/etc/c/b.key'",
+            &["/etc/c/b.key -> /etc/c/b.key has the key of another certificate \
+               [compare `openssl x509 -pubkey -noout -in CERT` with `openssl pkey -pubout -in KEY`]"],
+        );
+        check(
+            "cert = '/etc/c/a.key', key = '/etc/c/a.pem'",
+            &["/etc/c/a.key -> /etc/c/a.key has a private key where a certificate is wanted \
+               [are `cert` and `key` the wrong way round?]"],
+        );
+        check(
+            "cert = '/etc/c/x.pem', key = '/etc/c/a.key'",
+            &["/etc/c/x.pem -> cannot read /etc/c/x.pem: entity not found \
+               [without [tls], a certificate for trying things out is made]"],
+        );
+        check(&format!("{A}, min = '1.1'"), &["1.1 -> `min` cannot be `1.1` [did you mean `1.2`?]"]);
+        check(&format!("{A}, unknown = true"), &["true -> `unknown` must be a string, not a boolean"]);
+        check(
+            &format!("{A}, clients = {{}}"),
+            &[
+                "clients -> `clients` needs the authorities' certificates [write ca = \"/etc/tls/clients.pem\"]",
+            ],
+        );
+        check(
+            &format!("{A}, also = ['/etc/c/b.pem']"),
+            &["'/etc/c/b.pem' -> `also` must be a list of tables with cert and key, not a string"],
+        );
+        check(
+            &format!("{A}, ciphers = 'all'"),
+            &["ciphers -> unknown key `ciphers` in [tls] [known are cert, key, min, also, unknown, clients]"],
+        );
+    }
+}
