@@ -53,6 +53,8 @@ pub enum UpstreamFault {
     NoEndpoint,
     ConnectRefused,
     ConnectTimeout,
+    /// Its TLS handshake failed: most often nobody we trust has signed its certificate, or it is for another name.
+    Tls,
     /// The connection broke before the whole response head.
     Reset,
     /// What came is not an HTTP response we may pass on.
@@ -103,6 +105,7 @@ impl Failure {
                 UpstreamFault::NoEndpoint => 503,
                 UpstreamFault::ConnectRefused
                 | UpstreamFault::ConnectTimeout
+                | UpstreamFault::Tls
                 | UpstreamFault::Reset
                 | UpstreamFault::BadResponse => 502,
                 UpstreamFault::Timeout => 504,
@@ -138,6 +141,7 @@ impl Failure {
                 UpstreamFault::NoEndpoint => Why::NoEndpoint,
                 UpstreamFault::ConnectRefused => Why::ConnectRefused,
                 UpstreamFault::ConnectTimeout => Why::ConnectTimeout,
+                UpstreamFault::Tls => Why::UpstreamTls,
                 UpstreamFault::Reset => Why::UpstreamReset,
                 UpstreamFault::BadResponse => Why::UpstreamBadResponse,
                 UpstreamFault::Timeout => Why::UpstreamTimeout,
@@ -219,6 +223,7 @@ impl From<Fault> for Failure {
             Fault::NoEndpoint => Self::Upstream(UpstreamFault::NoEndpoint),
             Fault::ConnectRefused => Self::Upstream(UpstreamFault::ConnectRefused),
             Fault::ConnectTimeout => Self::Upstream(UpstreamFault::ConnectTimeout),
+            Fault::Tls => Self::Upstream(UpstreamFault::Tls),
             Fault::Reset => Self::Upstream(UpstreamFault::Reset),
             Fault::BadResponse => Self::Upstream(UpstreamFault::BadResponse),
             Fault::Timeout => Self::Upstream(UpstreamFault::Timeout),

@@ -127,14 +127,22 @@ pub fn run(plan: Plan) {
         let timers = Timers::new();
         let buffers = Rc::new(Buffers::new());
         let metrics = Rc::new(RefCell::new(Metrics::new()));
-        let upstreams = Upstreams::new(Rc::clone(&timers), Rc::clone(&buffers), Rc::clone(&metrics), seed);
+        let handshakes = Turnstile::new();
+        let upstreams = Upstreams::new(
+            Rc::clone(&timers),
+            Rc::clone(&buffers),
+            Rc::clone(&metrics),
+            Rc::clone(&handshakes),
+            number,
+            seed,
+        );
         let shard = Rc::new(Shard {
             number,
             timers,
             buffers,
             metrics,
             upstreams,
-            handshakes: Turnstile::new(),
+            handshakes,
             connections_max,
             snapshot: RefCell::new(SnapshotReader::new(snapshot)),
             access: RefCell::new(access),

@@ -54,7 +54,7 @@ pub(super) fn config(
         networks.into_iter().filter_map(|word| network(word, problems)).collect()
     });
     let defaults = Defaults::read(fields.get("defaults"), problems);
-    let mut services = Services::read(fields.get("services"), &defaults, problems);
+    let mut services = Services::read(fields.get("services"), &defaults, world, files, problems);
     let mut context =
         route::Context { listen: &listen, defaults: &defaults, services: &mut services, sources };
     let routes = route::all(fields.get("routes"), &mut context, problems);

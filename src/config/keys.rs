@@ -17,7 +17,7 @@ const fn key(name: &'static str, doc: &'static str) -> Key {
     Key { name, doc }
 }
 
-pub const ALL: [&Keys; 14] = [
+pub const ALL: [&Keys; 15] = [
     &TOP,
     &DEFAULTS,
     &RETRY,
@@ -27,6 +27,7 @@ pub const ALL: [&Keys; 14] = [
     &CERTIFICATE,
     &TLS_CLIENTS,
     &SERVICE,
+    &SERVICE_TLS,
     &SERVER,
     &ROUTE,
     &LOG,
@@ -137,13 +138,23 @@ pub const SERVICE: Keys = Keys {
         key("balance", "how an endpoint is picked: \"random\" (the less loaded of two) or \"round_robin\""),
         key("keepalive", "idle connections kept, per shard"),
         key("connect", "time to establish a connection to an endpoint"),
+        key("tls", "how certificates of https:// servers are judged"),
+    ],
+};
+
+pub const SERVICE_TLS: Keys = Keys {
+    table: "a service's `tls`",
+    keys: &[
+        key("ca", "file with the certificates of the authorities to trust instead of this machine's"),
+        key("verify", "false believes every certificate"),
+        key("name", "the name the certificate must have, if not the URL's"),
     ],
 };
 
 pub const SERVER: Keys = Keys {
     table: "a server line",
     keys: &[
-        key("url", "where the server is: http://host:port/prefix or http://unix:/path"),
+        key("url", "where the server is: http://host:port/prefix, https://… or http://unix:/path"),
         key("weight", "share of the requests"),
         key("max_fails", "failures within `fail_timeout` that take it out; 0 never does"),
         key("fail_timeout", "time in which failures are counted, and for which it is out"),

@@ -110,8 +110,24 @@ pub struct Service {
     pub balance: Balance,
     /// Idle connections kept per shard and service (nginx's `keepalive`, per worker).
     pub keepalive: usize,
-    /// Time to establish a connection to one endpoint.
+    /// Time to establish a connection to one endpoint, its TLS handshake included.
     pub connect: Duration,
+    /// For endpoints with `https://`.
+    pub tls: ServiceTls,
+}
+
+/// How a service is spoken to over TLS.
+#[derive(Clone, Debug)]
+pub struct ServiceTls {
+    pub verify: tls::Verify,
+    /// The name its certificate must have, and that it is asked for by; `None` for the URL's.
+    pub name: Option<Arc<str>>,
+}
+
+impl Default for ServiceTls {
+    fn default() -> Self {
+        Self { verify: tls::Verify::BySystem, name: None }
+    }
 }
 
 /// One server line.
@@ -122,6 +138,8 @@ pub struct Endpoint {
     pub address: Address,
     /// `host[:port]` as the Host header would have it (`host = "upstream"`).
     pub authority: Arc<str>,
+    /// The host that `https://` names; `None` for `http://`.
+    pub tls: Option<Arc<str>>,
     /// The URL's path without a trailing slash, put before every request path; often empty.
     pub prefix: Arc<str>,
     pub weight: u32,

@@ -211,7 +211,14 @@ impl Builder {
 impl State {
     fn build(&mut self) -> Snapshot {
         let tls = self.tls.configs();
-        snapshot::build(&self.config, &self.resolved, &self.bound, tls, &mut self.identities, &mut self.names)
+        snapshot::build(
+            &self.config,
+            &self.resolved,
+            &self.bound,
+            &tls,
+            &mut self.identities,
+            &mut self.names,
+        )
     }
 }
 

@@ -1,16 +1,22 @@
 //! The gateway's side of TLS: ticket keys, a certificate of our own making, configurations for the shards.
 
-use std::{fs, io, io::Write, os::unix::fs::OpenOptionsExt, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap, fs, io, io::Write, os::unix::fs::OpenOptionsExt, path::Path, sync::Arc,
+    time::Duration,
+};
 
 use rcgen::{CertificateParams, DnType, KeyPair, SanType};
 use ring::rand::{SecureRandom, SystemRandom};
-use rustls::ServerConfig;
+use rustls::{ClientConfig, ServerConfig, pki_types::CertificateDer};
 
 use crate::{
     clock::Clock,
-    config::Config,
+    config::{self, Config},
     control::CertificateFacts,
-    tls::{Certificate, Offer, TicketKeys, UnknownName, Version, provider, server_configs},
+    snapshot::TlsConfigs,
+    tls::{
+        Certificate, Offer, TicketKeys, UnknownName, Verify, Version, client_config, provider, server_configs,
+    },
 };
 
 /// What outlives a snapshot.
@@ -20,6 +26,10 @@ pub(super) struct Tls {
     /// Made once, when a listener wants TLS and nobody said with which certificate.
     own: Option<Arc<Certificate>>,
     made: Made,
+    /// By how certificates are judged, as shown.
+    clients: HashMap<String, Arc<[Arc<ClientConfig>]>>,
+    /// In the order of the configuration's services.
+    services: Vec<Arc<[Arc<ClientConfig>]>>,
 }
 
 /// What the shards have.
@@ -35,7 +45,7 @@ impl Tls {
     pub(super) fn new(shards: usize) -> io::Result<Self> {
         let keys = Arc::new(TicketKeys::new(&seed()?, random));
         let made = Made { from: String::new(), configs: Arc::new([]), facts: Vec::new() };
-        Ok(Self { keys, shards, own: None, made })
+        Ok(Self { keys, shards, own: None, made, clients: HashMap::new(), services: Vec::new() })
     }
 
     pub(super) fn keys(&self) -> Arc<TicketKeys> {
@@ -44,6 +54,7 @@ impl Tls {
 
     /// What the shards are to have for `config`: what they have, if it says the same. The error is for the operator.
     pub(super) fn prepare(&mut self, config: &Config, warnings: &mut Vec<String>) -> Result<(), String> {
+        self.prepare_services(config)?;
         if !config.listen.iter().any(|listen| listen.tls) {
             self.made = Made { from: String::new(), configs: Arc::new([]), facts: Vec::new() };
             return Ok(());
@@ -71,9 +82,39 @@ impl Tls {
         Ok(())
     }
 
-    /// By shard; empty where no listener speaks TLS.
-    pub(super) fn configs(&self) -> &Arc<[Arc<ServerConfig>]> {
-        &self.made.configs
+    /// What the snapshot is to have.
+    pub(super) fn configs(&self) -> TlsConfigs {
+        TlsConfigs { listeners: Arc::clone(&self.made.configs), services: self.services.clone() }
+    }
+
+    fn prepare_services(&mut self, config: &Config) -> Result<(), String> {
+        let mut clients = HashMap::new();
+        let mut services = Vec::with_capacity(config.services.len());
+        for service in &config.services {
+            if service.endpoints.iter().all(|endpoint| endpoint.tls.is_none()) {
+                services.push(Arc::from([]));
+                continue;
+            }
+            let verify = &service.tls.verify;
+            let from = format!("{verify:?}");
+            let made = self.clients.get(&from).or_else(|| clients.get(&from)).map(Arc::clone);
+            let configs: Arc<[_]> = match made {
+                Some(configs) => configs,
+                None => {
+                    let system = match verify {
+                        Verify::BySystem => system_authorities(),
+                        Verify::By(_) | Verify::Not => Vec::new(),
+                    };
+                    let configs: Result<Vec<_>, _> =
+                        (0..self.shards).map(|_| client_config(verify, &system)).collect();
+                    configs.map_err(|error| unusable(service, &error))?.into()
+                }
+            };
+            clients.insert(from, Arc::clone(&configs));
+            services.push(configs);
+        }
+        (self.clients, self.services) = (clients, services);
+        Ok(())
     }
 
     pub(super) fn facts(&self) -> Vec<CertificateFacts> {
@@ -100,6 +141,21 @@ impl Tls {
             clients: None,
         })
     }
+}
+
+/// The certificates of the authorities this machine trusts; those that cannot be read are left out.
+fn system_authorities() -> Vec<CertificateDer<'static>> {
+    rustls_native_certs::load_native_certs().certs
+}
+
+fn unusable(service: &config::Service, error: &rustls::Error) -> String {
+    let remedy = match service.tls.verify {
+        Verify::BySystem => {
+            "; install this machine's certificates (ca-certificates), or name a file: tls = { ca = \"…\" }"
+        }
+        Verify::By(_) | Verify::Not => "",
+    };
+    format!("error: TLS with service `{}`: {error}{remedy}\n1 error\n", service.name)
 }
 
 /// Makes the key of tickets a new one.

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use rustls::ServerConfig;
+use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
 
 use super::{Dial, Endpoint, ListenerFacts, Route, Service, Snapshot, Target};
 use crate::{
@@ -18,6 +18,14 @@ use crate::{
 
 /// Addresses of the names that endpoints have, as the control thread resolved them. A missing name does not resolve now.
 pub type Resolved = HashMap<(Arc<str>, u16), Vec<SocketAddr>>;
+
+/// How TLS is spoken: each list by shard, empty where it is not.
+#[derive(Clone, Default)]
+pub struct TlsConfigs {
+    pub listeners: Arc<[Arc<ServerConfig>]>,
+    /// In the order of the configuration's services.
+    pub services: Vec<Arc<[Arc<ClientConfig>]>>,
+}
 
 /// Numbers for metrics and logs; the same name gets the same number as long as the process lives.
 pub trait Numbers {
@@ -40,8 +48,9 @@ pub struct Identities {
     instance: Box<str>,
 }
 
-/// The service's place, and how and under which name its endpoint is reached.
-type EndpointKey = (usize, Dial, Arc<str>);
+/// The service's place, how and under which name its endpoint is reached, and how certificates are judged: a connection that was
+/// trusted under other rules is not used.
+type EndpointKey = (usize, Dial, Arc<str>, Arc<str>);
 
 struct ServiceIdentity {
     slot: usize,
@@ -56,13 +65,12 @@ impl Identities {
     }
 }
 
-/// Builds the next snapshot. `bound` are the addresses of the listeners, in the order of the configuration; `tls` is how they
-/// speak TLS, by shard.
+/// Builds the next snapshot. `bound` are the addresses of the listeners, in the order of the configuration.
 pub fn build(
     config: &Config,
     resolved: &Resolved,
     bound: &[Option<SocketAddr>],
-    tls: &Arc<[Arc<ServerConfig>]>,
+    tls: &TlsConfigs,
     identities: &mut Identities,
     numbers: &mut dyn Numbers,
 ) -> Snapshot {
@@ -70,7 +78,8 @@ pub fn build(
     let services: Vec<Service> = config
         .services
         .iter()
-        .map(|service| build_service(service, resolved, bound, identities, numbers))
+        .zip(&tls.services)
+        .map(|(service, tls)| build_service(service, tls, resolved, bound, identities, numbers))
         .collect();
     let patterns: Vec<_> = config.routes.iter().map(|route| (route.pattern.clone(), route.on)).collect();
     Snapshot {
@@ -99,7 +108,7 @@ pub fn build(
             })
             .collect(),
         trusted_proxies: config.trusted_proxies.clone(),
-        tls: Arc::clone(tls),
+        tls: Arc::clone(&tls.listeners),
         limits: config.limits.clone(),
     }
 }
@@ -130,6 +139,7 @@ fn build_route(route: &config::Route, numbers: &mut dyn Numbers) -> Route {
 
 fn build_service(
     service: &config::Service,
+    tls: &Arc<[Arc<ClientConfig>]>,
     resolved: &Resolved,
     bound: &[Option<SocketAddr>],
     identities: &mut Identities,
@@ -143,6 +153,7 @@ fn build_service(
             identities.next_service - 1
         }
     };
+    let rules: Arc<str> = if tls.is_empty() { "".into() } else { format!("{:?}", service.tls).into() };
     let mut endpoints = Vec::new();
     let mut facts = Vec::new();
     let mut health = Vec::new();
@@ -150,7 +161,7 @@ fn build_service(
         for dial in dials(&endpoint.address, resolved) {
             let (place, marks) = identities
                 .endpoints
-                .entry((slot, dial.clone(), Arc::clone(&endpoint.url)))
+                .entry((slot, dial.clone(), Arc::clone(&endpoint.url), Arc::clone(&rules)))
                 .or_insert_with(|| {
                     identities.next_endpoint += 1;
                     (identities.next_endpoint - 1, Arc::new(Health::default()))
@@ -171,6 +182,7 @@ fn build_service(
                 own_listener: own_listener(&dial, bound),
                 dial,
                 authority: Arc::clone(&endpoint.authority),
+                tls: server_name(service, endpoint),
                 prefix: Arc::clone(&endpoint.prefix),
             });
         }
@@ -200,10 +212,19 @@ fn build_service(
         },
         keepalive: service.keepalive,
         connect: service.connect,
+        tls: Arc::clone(tls),
         endpoints,
         facts,
         health,
     }
+}
+
+/// The name the certificate of an endpoint must have.
+fn server_name(service: &config::Service, endpoint: &config::Endpoint) -> Option<ServerName<'static>> {
+    let host = endpoint.tls.as_ref()?;
+    let name = service.tls.name.as_ref().unwrap_or(host);
+    // A host that may not stand in a certificate (an underscore, say) matches none.
+    ServerName::try_from(name.to_string()).or_else(|_| ServerName::try_from("invalid")).ok()
 }
 
 /// One endpoint for each address a name has, as nginx does it.

@@ -8,10 +8,10 @@ pub mod cell;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 pub use self::{
-    build::{Identities, Numbers, Resolved, build},
+    build::{Identities, Numbers, Resolved, TlsConfigs, build},
     cell::{HeldSnapshot, SnapshotCell, SnapshotReader},
 };
-use rustls::ServerConfig;
+use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
 
 use crate::{
     balance::{Facts, Health, Policy},
@@ -89,6 +89,8 @@ pub struct Service {
     pub policy: Policy,
     pub keepalive: usize,
     pub connect: Duration,
+    /// For endpoints with TLS, by shard; empty when there is none.
+    pub tls: Arc<[Arc<ClientConfig>]>,
     pub endpoints: Vec<Endpoint>,
     /// Beside `endpoints`, in the shape that `balance` wants.
     pub facts: Vec<Facts>,
@@ -102,6 +104,8 @@ pub struct Endpoint {
     pub slot: usize,
     pub dial: Dial,
     pub authority: Arc<str>,
+    /// The name its certificate must have; `None` without TLS.
+    pub tls: Option<ServerName<'static>>,
     pub prefix: Arc<str>,
     /// Index into [`Snapshot::listeners`], when the endpoint is one of our own.
     pub own_listener: Option<usize>,

@@ -1,6 +1,6 @@
 //! How services are spoken to over TLS.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
@@ -12,24 +12,48 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 
-use super::Version;
+use super::{Version, fingerprint, hex};
 
 /// Whose certificates are believed.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Verify {
+    /// Those of the authorities that this machine trusts.
+    BySystem,
     /// Those of these authorities.
     By(Arc<[CertificateDer<'static>]>),
     /// Anyone's: the connection is encrypted, but nobody knows with whom.
     Not,
 }
 
-/// A client configuration. Authorities that cannot be used are left out, as those of a system often are; fails when none is left.
-pub fn client_config(verify: &Verify) -> Result<Arc<ClientConfig>, rustls::Error> {
+/// Two that show the same are the same.
+impl fmt::Debug for Verify {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BySystem => f.write_str("BySystem"),
+            Self::By(authorities) => {
+                f.debug_list().entries(authorities.iter().map(|der| hex(&fingerprint(der)[..8]))).finish()
+            }
+            Self::Not => f.write_str("Not"),
+        }
+    }
+}
+
+/// A client configuration; `system` are the authorities this machine trusts. Those that cannot be used are left out, as some of a
+/// system's often are; fails when none is left.
+pub fn client_config(
+    verify: &Verify,
+    system: &[CertificateDer<'static>],
+) -> Result<Arc<ClientConfig>, rustls::Error> {
     let provider = Arc::new(super::provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(Version::Tls12.and_later())?;
-    let mut config = match verify {
-        Verify::By(authorities) => {
+    let authorities = match verify {
+        Verify::BySystem => Some(system),
+        Verify::By(authorities) => Some(&**authorities),
+        Verify::Not => None,
+    };
+    let mut config = match authorities {
+        Some(authorities) => {
             let mut roots = RootCertStore::empty();
             let (used, _) = roots.add_parsable_certificates(authorities.iter().cloned());
             if used == 0 {
@@ -37,7 +61,7 @@ pub fn client_config(verify: &Verify) -> Result<Arc<ClientConfig>, rustls::Error
             }
             builder.with_root_certificates(roots).with_no_client_auth()
         }
-        Verify::Not => builder
+        None => builder
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
             .with_no_client_auth(),

@@ -14,3 +14,4 @@ mod routing;
 mod services;
 mod streaming;
 mod tls;
+mod tls_services;

@@ -147,7 +147,6 @@ fn text(
                 io::ErrorKind::InvalidData => {
                     "it is not PEM: openssl x509 -inform DER -in … -out … makes it so"
                 }
-                io::ErrorKind::NotFound => "without [tls], a certificate for trying things out is made",
                 _ => "",
             };
             problems.error(format!("cannot read {}: {error}", word.shown())).at(word.at(), remedy);
@@ -242,8 +241,7 @@ mod tests {
         );
         check(
             "cert = '/etc/c/x.pem', key = '/etc/c/a.key'",
-            &["/etc/c/x.pem -> cannot read /etc/c/x.pem: entity not found \
-               [without [tls], a certificate for trying things out is made]"],
+            &["/etc/c/x.pem -> cannot read /etc/c/x.pem: entity not found"],
         );
         check(&format!("{A}, min = '1.1'"), &["1.1 -> `min` cannot be `1.1` [did you mean `1.2`?]"]);
         check(&format!("{A}, unknown = true"), &["true -> `unknown` must be a string, not a boolean"]);
