@@ -5,7 +5,7 @@ use std::{io, rc::Rc, time::Duration};
 use crate::{
     connection,
     observe::event,
-    runtime::{Listener, Socket, sleep, spawn},
+    runtime::{Buffer, Listener, Socket, sleep, spawn},
     shard::Shard,
 };
 
@@ -59,11 +59,17 @@ async fn accept(shard: &Rc<Shard>, listener: &Listener, number: usize) {
         let panicked = Rc::clone(&live);
         let on_panic = move |text: &str| panicked.panicked(text);
         let on_shard = Rc::clone(shard);
-        match shard.tls_of(number) {
+        let config = shard.tls_of(number);
+        if shard.expects_announcement(number, peer) {
+            spawn(connection::serve_announced(on_shard, stream, peer, number, live, config), on_panic);
+            continue;
+        }
+        match config {
             None => spawn(connection::serve(on_shard, stream, peer, number, live, None), on_panic),
-            Some(config) => {
-                spawn(connection::serve_tls(on_shard, stream, peer, number, live, config), on_panic)
-            }
+            Some(config) => spawn(
+                connection::serve_tls(on_shard, stream, peer, number, live, config, Buffer::default()),
+                on_panic,
+            ),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     listener,
     observe::{Ended, Gauges, Metrics, access, event},
     runtime::{
-        Buffers, DriverUsed, ListenerHandle, Mailbox, Runtime, Socket, Stream, StreamHandle, Timers,
+        Buffers, DriverUsed, ListenerHandle, Mailbox, Peer, Runtime, Socket, Stream, StreamHandle, Timers,
         Turnstile, pin_to_core, sleep, spawn,
     },
     snapshot::{HeldSnapshot, SnapshotCell, SnapshotReader},
@@ -309,6 +309,17 @@ impl Shard {
         }
         // This shard's own: nobody else counts these references.
         snapshot.tls.get(self.number).cloned()
+    }
+
+    /// Whether a connection begins with a proxy's header: where the listener says so, and a trusted proxy made it. Who comes by a
+    /// Unix socket was let in by its permissions.
+    pub fn expects_announcement(&self, listener: usize, peer: Peer) -> bool {
+        let snapshot = self.snapshot();
+        let trusted = match peer {
+            Peer::Tcp(address) => snapshot.trusts(address),
+            Peer::Unix => true,
+        };
+        snapshot.listeners[listener].proxy_protocol && trusted
     }
 
     /// The newest snapshot, for a request to hold to its end.

@@ -53,6 +53,14 @@ pub(super) fn config(
         let networks = read::strings(entry, problems);
         networks.into_iter().filter_map(|word| network(word, problems)).collect()
     });
+    if let (Some(entry), true) = (fields.get("listen"), trusted_proxies.is_empty())
+        && listen.iter().any(|listen| listen.proxy_protocol && !matches!(listen.address, Address::Unix(_)))
+    {
+        let remark = "write trusted_proxies = [\"10.0.0.0/8\"], the networks of the proxies";
+        problems
+            .error("`proxy_protocol` believes nobody without `trusted_proxies`")
+            .at(entry.node.at, remark);
+    }
     let defaults = Defaults::read(fields.get("defaults"), problems);
     let mut services = Services::read(fields.get("services"), &defaults, world, files, problems);
     let mut context =

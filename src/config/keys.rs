@@ -92,6 +92,7 @@ pub const LISTEN: Keys = Keys {
         key("address", "where to listen: \":8080\", \"127.0.0.1:8080\", \"unix:/run/x.sock\""),
         key("backlog", "connections the kernel holds until they are accepted"),
         key("lenient", "a bare LF ends a line of a head"),
+        key("proxy_protocol", "connections of trusted proxies begin with a PROXY header"),
     ],
 };
 
@@ -100,6 +101,7 @@ pub const LISTEN_FLAGS: Keys = Keys {
     keys: &[
         key("backlog", "connections the kernel holds until they are accepted"),
         key("lenient", "a bare LF ends a line of a head"),
+        key("proxy_protocol", "connections of trusted proxies begin with a PROXY header"),
     ],
 };
 

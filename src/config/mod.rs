@@ -58,6 +58,8 @@ pub struct Listen {
     pub lenient: bool,
     /// `https://`.
     pub tls: bool,
+    /// Connections of trusted proxies begin with a header that says from where they come.
+    pub proxy_protocol: bool,
 }
 
 /// `[tls]`.

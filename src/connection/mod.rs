@@ -1,5 +1,6 @@
 //! One client connection: its requests one after the other, and why it ended.
 
+mod announced;
 mod h1;
 mod local;
 mod request;
@@ -47,6 +48,38 @@ pub struct Client {
     requests: u64,
 }
 
+/// What came with a connection before its first request.
+#[derive(Default)]
+pub struct Arrived {
+    identity: Option<Box<Identity>>,
+    /// Received behind a proxy's header.
+    buffer: Buffer,
+}
+
+/// Reads a proxy's header, completes the handshake if `config` is there, and serves a connection to its end.
+pub async fn serve_announced(
+    shard: Rc<Shard>,
+    mut stream: Stream,
+    peer: Peer,
+    listener: usize,
+    live: Rc<Live>,
+    config: Option<Arc<ServerConfig>>,
+) {
+    match (Box::pin(announced::announced(&shard, &mut stream, peer)).await, config) {
+        (Ok((peer, buffer)), None) => {
+            let arrived = Some(Box::new(Arrived { identity: None, buffer }));
+            serve(shard, stream, peer, listener, live, arrived).await;
+        }
+        (Ok((peer, buffer)), Some(config)) => {
+            serve_tls(shard, stream, peer, listener, live, config, buffer).await;
+        }
+        (Err(ended), _) => {
+            drop(stream);
+            live.ended(ended);
+        }
+    }
+}
+
 /// Completes the handshake and serves a connection to its end. Apart from [`serve`] so that plain connections do not pay for it.
 pub async fn serve_tls(
     shard: Rc<Shard>,
@@ -55,23 +88,30 @@ pub async fn serve_tls(
     listener: usize,
     live: Rc<Live>,
     config: Arc<ServerConfig>,
+    received: Buffer,
 ) {
     // Boxed: a connection must not pay for its handshake as long as it lives.
-    match Box::pin(secure::secure(&shard, stream, config)).await {
-        Ok((stream, identity)) => serve(shard, stream, peer, listener, live, identity.map(Box::new)).await,
+    match Box::pin(secure::secure(&shard, stream, config, received)).await {
+        Ok((stream, identity)) => {
+            let arrived = identity.map(|identity| {
+                Box::new(Arrived { identity: Some(Box::new(identity)), ..Arrived::default() })
+            });
+            serve(shard, stream, peer, listener, live, arrived).await;
+        }
         Err(ended) => live.ended(ended),
     }
 }
 
-/// Serves a connection to its end.
-pub async fn serve(
+/// Serves a connection to its end. No `async fn`: that would keep its arguments beside what becomes of them.
+pub fn serve(
     shard: Rc<Shard>,
     stream: Stream,
     peer: Peer,
     listener: usize,
     live: Rc<Live>,
-    identity: Option<Box<Identity>>,
-) {
+    arrived: Option<Box<Arrived>>,
+) -> impl Future<Output = ()> {
+    let Arrived { identity, buffer } = arrived.map(|arrived| *arrived).unwrap_or_default();
     let peer = match peer {
         Peer::Tcp(address) => Some(address),
         Peer::Unix => None,
@@ -80,21 +120,24 @@ pub async fn serve(
         is_secure: stream.is_secure(),
         reader: Some(stream.reader),
         writer: stream.writer,
-        buffer: Buffer::default(),
+        buffer,
         fields: Vec::new(),
         captures: Captures::default(),
         peer,
         peer_text: peer.map_or_else(|| b"unix:".to_vec(), |peer| peer.ip().to_string().into_bytes()).into(),
         identity,
         listener,
-        live: Rc::clone(&live),
+        live,
         requests: 0,
     };
-    let ended = h1::run(&mut client, &shard).await;
-    shard.buffers.give_back(std::mem::take(&mut client.buffer));
-    shard.upstreams.give_back_fields(std::mem::take(&mut client.fields));
-    drop(client);
-    live.ended(ended);
+    async move {
+        let ended = h1::run(&mut client, &shard).await;
+        shard.buffers.give_back(std::mem::take(&mut client.buffer));
+        shard.upstreams.give_back_fields(std::mem::take(&mut client.fields));
+        let live = Rc::clone(&client.live);
+        drop(client);
+        live.ended(ended);
+    }
 }
 
 /// Turns a connection away for which there is no room: 503, best effort, in the background; over TLS it would cost a handshake,
@@ -120,4 +163,20 @@ pub fn refuse(shard: &Rc<Shard>, stream: Stream, listener: usize) {
 enum Next {
     Keep,
     End(Ended),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, B, C, D, E, F, G>(_: fn(A, B, C, D, E, F) -> G) -> usize {
+        size_of::<G>()
+    }
+
+    #[test]
+    fn a_connection_at_rest_fits_its_budget() {
+        // DESIGN §16: at most 4 KiB for an idle connection, all that belongs to it included.
+        let bytes = size_of_future(serve);
+        assert!(bytes <= 1024, "{bytes} bytes");
+    }
 }

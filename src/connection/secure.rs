@@ -9,7 +9,7 @@ use crate::{
     failure::{ClientFault, Failure},
     limits::REFUSAL_TIMEOUT,
     observe::{Ended, event},
-    runtime::{HandshakeFault, Stream},
+    runtime::{Buffer, HandshakeFault, Stream},
     shard::Shard,
     tls,
 };
@@ -24,16 +24,18 @@ pub struct Identity {
     pub fingerprint: Box<[u8]>,
 }
 
-/// The stream over TLS and, if it showed a certificate, its client's identity. `Err` when there is no TLS: the client has been told.
+/// The stream over TLS and, if it showed a certificate, its client's identity. `received` is what has arrived of the handshake. `Err` when there is no TLS: the client has been told.
 pub(super) async fn secure(
     shard: &Rc<Shard>,
     stream: Stream,
     config: Arc<ServerConfig>,
+    received: Buffer,
 ) -> Result<(Stream, Option<Identity>), Ended> {
     shard.timers.clock.now_us();
     let patience = shard.snapshot().limits.head_timeout;
     let until = shard.timers.clock.after(patience);
-    let accepted = stream.accept_tls(config, &shard.buffers, &shard.handshakes, until, patience).await;
+    let accepted =
+        stream.accept_tls(config, received, &shard.buffers, &shard.handshakes, until, patience).await;
     let (fault, mut stream) = match accepted {
         Ok(stream) => {
             let facts = stream.reader.tls_facts();

@@ -25,17 +25,20 @@ pub enum HandshakeFault {
 }
 
 impl Stream {
-    /// Completes a handshake as server, at the latest at `until`. A stream that could not be secured comes back as it was.
+    /// Completes a handshake as server, at the latest at `until`; `received` is what has arrived of it. A stream that could not be secured comes back as it was.
     pub async fn accept_tls(
         self,
         config: Arc<ServerConfig>,
+        received: Buffer,
         buffers: &Rc<Buffers>,
         turnstile: &Turnstile,
         until: Tick,
         patience: Duration,
     ) -> Result<Self, (HandshakeFault, Self)> {
         match ServerConnection::new(config) {
-            Ok(connection) => self.secure(connection.into(), buffers, turnstile, until, patience).await,
+            Ok(connection) => {
+                self.secure(connection.into(), received, buffers, turnstile, until, patience).await
+            }
             Err(error) => Err((HandshakeFault::Refused(error), self)),
         }
     }
@@ -51,7 +54,9 @@ impl Stream {
         patience: Duration,
     ) -> Result<Self, (HandshakeFault, Self)> {
         match ClientConnection::new(config, name) {
-            Ok(connection) => self.secure(connection.into(), buffers, turnstile, until, patience).await,
+            Ok(connection) => {
+                self.secure(connection.into(), Buffer::default(), buffers, turnstile, until, patience).await
+            }
             Err(error) => Err((HandshakeFault::Refused(error), self)),
         }
     }
@@ -59,6 +64,7 @@ impl Stream {
     async fn secure(
         mut self,
         connection: Connection,
+        received: Buffer,
         buffers: &Rc<Buffers>,
         turnstile: &Turnstile,
         until: Tick,
@@ -66,9 +72,19 @@ impl Stream {
     ) -> Result<Self, (HandshakeFault, Self)> {
         let is_server = matches!(connection, Connection::Server(_));
         let session = Session::new(connection, buffers);
+        session.receive(received.unread());
+        buffers.give_back(received);
         self.writer.tls = Some(Rc::clone(&session));
         let mut is_first = is_server;
         loop {
+            if let (true, Some(byte)) = (is_first, session.first_byte()) {
+                // RFC 9110 §9.1: a method is a token, and all that are in use begin with a capital; a TLS record begins with 22.
+                if byte.is_ascii_uppercase() {
+                    self.writer.tls = None;
+                    return Err((HandshakeFault::PlainHttp, self));
+                }
+                is_first = false;
+            }
             match session.shake() {
                 Ok(Step::Done) => {
                     self.reader.tls = Some(session);
@@ -94,12 +110,6 @@ impl Stream {
                     return Err((fault.into(), self));
                 }
             }
-            // RFC 9110 §9.1: a method is a token, and all that are in use begin with a capital; a TLS record begins with 22.
-            if is_first && session.first_byte().is_some_and(|byte| byte.is_ascii_uppercase()) {
-                self.writer.tls = None;
-                return Err((HandshakeFault::PlainHttp, self));
-            }
-            is_first = false;
             // What comes now costs as much as ten requests: keys are agreed on, signatures made.
             turnstile.pass().await;
         }

@@ -111,6 +111,9 @@ impl Session {
     /// Takes over bytes that were read without a lent buffer.
     pub(super) fn receive(&self, bytes: &[u8]) {
         let mut inner = self.inner.borrow_mut();
+        if bytes.is_empty() {
+            return;
+        }
         if inner.received.capacity() == 0 {
             inner.received = self.buffers.small();
         }

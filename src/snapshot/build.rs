@@ -104,6 +104,7 @@ pub fn build(
                     lenient: listen.lenient,
                 },
                 tls: listen.tls,
+                proxy_protocol: listen.proxy_protocol,
                 loop_mark: format!("coregate-{}-{number}", identities.instance).into_bytes().into(),
             })
             .collect(),

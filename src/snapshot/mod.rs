@@ -46,6 +46,8 @@ pub struct ListenerFacts {
     pub rules: Rules,
     /// Whether TLS is spoken.
     pub tls: bool,
+    /// Whether connections of trusted proxies begin with a header of theirs.
+    pub proxy_protocol: bool,
     /// The field value that recognises requests which left from this listener (RFC 8586).
     pub loop_mark: Box<[u8]>,
 }

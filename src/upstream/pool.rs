@@ -36,8 +36,9 @@ const NO_HEAD: ResponseHead = ResponseHead {
 const IDLE_MAX: Duration = Duration::from_secs(60);
 /// Retries that are always allowed, for each service and second, in hundredths.
 const RETRIES_FREE: u64 = 300;
-/// Retry allowance that can be saved up, in hundredths of a retry.
-const RETRIES_SAVED_MAX: u64 = 1_000;
+/// Retry allowance that can be saved up, in hundredths of a retry: an endpoint that dies takes all its requests in flight with it
+/// at once.
+const RETRIES_SAVED_MAX: u64 = 10_000;
 /// Lists of header fields kept for reuse.
 const FIELDS_KEPT: usize = 256;
 

@@ -9,6 +9,7 @@ mod observing;
 mod opinions;
 mod paths;
 mod process;
+mod proxy_protocol;
 mod reload;
 mod routing;
 mod services;

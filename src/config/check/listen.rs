@@ -61,11 +61,19 @@ fn one(node: &Node, problems: &mut Problems) -> Option<Listen> {
             };
             let word = read::string(entry, problems)?;
             let (address, tls) = listener(word, problems)?;
-            let mut listen =
-                Listen { name: word.shown().into(), address, backlog: BACKLOG_DEFAULT, lenient: false, tls };
+            let mut listen = Listen {
+                name: word.shown().into(),
+                address,
+                backlog: BACKLOG_DEFAULT,
+                lenient: false,
+                tls,
+                proxy_protocol: false,
+            };
             listen.backlog =
                 fields.or("backlog", listen.backlog, |entry| read::integer(entry, 1..=BACKLOG_MAX, problems));
             listen.lenient = fields.or("lenient", false, |entry| read::boolean(entry, problems));
+            listen.proxy_protocol =
+                fields.or("proxy_protocol", false, |entry| read::boolean(entry, problems));
             Some(listen)
         }
         Value::Integer(port) => {
@@ -88,13 +96,14 @@ fn line(line: Word<'_>, problems: &mut Problems) -> Option<Listen> {
         return None;
     };
     let place = listener(first, problems);
-    let (mut backlog, mut lenient) = (BACKLOG_DEFAULT, false);
+    let (mut backlog, mut lenient, mut proxy_protocol) = (BACKLOG_DEFAULT, false, false);
     for word in words {
         let (key, value) = word.split_once('=').map_or((word, None), |(key, value)| (key, Some(value)));
         match (key.as_str(), value) {
             ("lenient", None) => lenient = true,
-            ("lenient", Some(value)) => {
-                problems.error("`lenient` takes no value").at(value.at(), "");
+            ("proxy_protocol", None) => proxy_protocol = true,
+            (flag @ ("lenient" | "proxy_protocol"), Some(value)) => {
+                problems.error(format!("`{flag}` takes no value")).at(value.at(), "");
             }
             ("backlog", None) => {
                 problems.error("`backlog` needs a value").at(word.at(), "write backlog=1024");
@@ -113,7 +122,7 @@ fn line(line: Word<'_>, problems: &mut Problems) -> Option<Listen> {
         }
     }
     let (address, tls) = place?;
-    Some(Listen { name: first.shown().into(), address, backlog, lenient, tls })
+    Some(Listen { name: first.shown().into(), address, backlog, lenient, tls, proxy_protocol })
 }
 
 /// An address, and whether TLS is spoken there: `https://:443`.
@@ -278,11 +287,14 @@ mod tests {
             &["lenint -> unknown key `lenint` in a listen line [did you mean `lenient`?]"],
         );
         check_wrong(
-            "':80 proxy_protocol'",
-            &["proxy_protocol -> unknown key `proxy_protocol` in a listen line [known are backlog, lenient]"],
+            "':80 reuseport'",
+            &[
+                "reuseport -> unknown key `reuseport` in a listen line [known are backlog, lenient, proxy_protocol]",
+            ],
         );
         check_wrong("':80 backlog'", &["backlog -> `backlog` needs a value [write backlog=1024]"]);
         check_wrong("':80 backlog=0'", &["0 -> `backlog`: 0 is not within 1 and 65535"]);
+        check_wrong("':80 proxy_protocol=v2'", &["v2 -> `proxy_protocol` takes no value"]);
         check_wrong("':80 lenient=yes'", &["yes -> `lenient` takes no value"]);
         check_wrong(
             "{ address = ':80', backlog = '7' }",
