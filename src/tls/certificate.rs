@@ -214,11 +214,10 @@ fn dns_names(certificate: &x509_cert::Certificate) -> Vec<String> {
         let common = subject.split(',').find_map(|part| part.trim().strip_prefix("CN="));
         return common.map(str::to_ascii_lowercase).into_iter().collect();
     };
-    let names = names.iter().filter_map(|name| match name {
-        GeneralName::DnsName(name) => Some(name.to_string().to_ascii_lowercase()),
-        _ => None,
-    });
-    names.collect()
+    let dns = |name: &GeneralName| {
+        if let GeneralName::DnsName(name) = name { Some(name.to_string().to_ascii_lowercase()) } else { None }
+    };
+    names.iter().filter_map(dns).collect()
 }
 
 #[cfg(test)]

@@ -142,12 +142,12 @@ fn text(
     match (world.read)(path) {
         Ok(text) => Some(text),
         Err(error) => {
-            let remedy = match error.kind() {
-                io::ErrorKind::PermissionDenied => "let the user read it as whom the gateway runs",
-                io::ErrorKind::InvalidData => {
-                    "it is not PEM: openssl x509 -inform DER -in … -out … makes it so"
-                }
-                _ => "",
+            let remedy = if error.kind() == io::ErrorKind::PermissionDenied {
+                "let the user read it as whom the gateway runs"
+            } else if error.kind() == io::ErrorKind::InvalidData {
+                "it is not PEM: openssl x509 -inform DER -in … -out … makes it so"
+            } else {
+                ""
             };
             problems.error(format!("cannot read {}: {error}", word.shown())).at(word.at(), remedy);
             None
