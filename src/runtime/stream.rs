@@ -210,6 +210,7 @@ impl Reader {
     ///
     /// A TLS stream that ends without `close_notify` is `Broken`: somebody may have cut it (RFC 8446 §6.1).
     pub async fn read(&mut self, buffer: &mut Buffer, until: Tick) -> Result<usize, IoFault> {
+        let mut until = until;
         loop {
             let bytes = match self.begin_read(buffer) {
                 Begun::Lent(bytes) => bytes,
@@ -222,6 +223,8 @@ impl Reader {
                 ReadHalf::Tcp(half) => half.read(spare).await,
                 ReadHalf::Unix(half) => half.read(spare).await,
             };
+            // Kept by the next read, where these bytes were no plaintext.
+            until = self.guard.slot().read_until();
             if let Some(result) = self.end_read(buffer, spare.into_inner(), result) {
                 return result;
             }
@@ -235,6 +238,7 @@ impl Reader {
         release: Tick,
         until: Tick,
     ) -> Result<Idle, IoFault> {
+        let mut until = until;
         loop {
             let bytes = match self.begin_read(buffer) {
                 Begun::Lent(bytes) => bytes,
@@ -248,10 +252,12 @@ impl Reader {
                 ReadHalf::Tcp(half) => half.cancelable_read(spare, cancel).await,
                 ReadHalf::Unix(half) => half.cancelable_read(spare, cancel).await,
             };
+            until = self.guard.slot().read_until();
             let is_quiet = matches!(&result, Err(error) if error.raw_os_error() == Some(libc::ECANCELED));
             match self.end_read(buffer, spare.into_inner(), result) {
                 _ if is_quiet => return Ok(Idle::Quiet),
                 Some(result) => return result.map(Idle::Bytes),
+                None if self.guard.slot().was_released() => return Ok(Idle::Quiet),
                 None => {}
             }
         }

@@ -97,6 +97,23 @@ fn an_expired_certificate_is_not_believed() {
 }
 
 #[test]
+fn a_service_that_does_not_answer_is_given_up() {
+    let authority = Authority::new("services");
+    let ca = authority.file("ca.pem", &authority.pem());
+    // Its session tickets arrive, and nothing else.
+    let server = TlsServer::start(&authority.issue(&["127.0.0.1"], 2100), |stream| {
+        drop(stream.read(&mut [0; 100]));
+    });
+    let gateway = Gateway::start(format!(
+        "[services.s]\nservers = \"https://{}\"\ntls = {{ ca = \"{}\" }}\n\
+         [routes]\n\"/\" = {{ to = \"s\", timeout = \"300ms\" }}\n",
+        server.address,
+        ca.display()
+    ));
+    assert_eq!(gateway.get("/").status, 504);
+}
+
+#[test]
 fn a_service_that_speaks_plain_http_is_a_502() {
     let upstream = Upstream::start(|peer| {
         peer.read();
