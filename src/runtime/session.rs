@@ -280,3 +280,155 @@ impl Drop for Session {
         self.buffers.give_back(std::mem::take(&mut inner.sealed));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use rustls::{ClientConnection, ServerConnection, pki_types::ServerName};
+
+    use super::*;
+    use crate::tls::{
+        Certificate, Offer, TicketKeys, UnknownName, Verify, Version, client_config, provider,
+        server_configs, testing::own,
+    };
+
+    /// Both ends of a connection, client first, and their shard's buffers.
+    fn pair() -> ([Rc<Session>; 2], Rc<Buffers>) {
+        let (cert, key) = own(&["a"], 2020..2030);
+        let now = Duration::from_secs(1_767_225_600);
+        let certificate = Certificate::new(&cert, &key, now, &provider()).unwrap();
+        let offer = Offer {
+            certificates: vec![Arc::new(certificate)],
+            min: Version::Tls12,
+            unknown: UnknownName::Default,
+            clients: None,
+        };
+        let keys = Arc::new(TicketKeys::new(&[1; 48], |bytes| {
+            bytes.fill(1);
+            true
+        }));
+        let server = server_configs(&offer, &keys, 1).unwrap().remove(0);
+        let client = client_config(&Verify::Not, &[]).unwrap();
+        let buffers = Rc::new(Buffers::new());
+        let server = Session::new(ServerConnection::new(server).unwrap().into(), &buffers);
+        let name = ServerName::try_from("a").unwrap();
+        let client = Session::new(ClientConnection::new(client, name).unwrap().into(), &buffers);
+        ([client, server], buffers)
+    }
+
+    /// Everything that one end has to send reaches the other, `step` bytes at a time.
+    fn carry(from: &Session, to: &Session, mut plain: &[u8], step: usize, mut each: impl FnMut()) {
+        while let Some((bytes, place)) = from.seal(&mut plain).unwrap() {
+            for part in bytes[place.clone()].chunks(step) {
+                to.receive(part);
+                each();
+            }
+            from.sent(bytes, Some(place.len()));
+        }
+    }
+
+    fn shake_hands(ends: &[Rc<Session>; 2], step: usize) {
+        let [client, server] = ends;
+        while client.shake().unwrap() != Step::Done || server.shake().unwrap() != Step::Done {
+            carry(client, server, b"", step, || drop(server.shake().unwrap()));
+            carry(server, client, b"", step, || drop(client.shake().unwrap()));
+        }
+    }
+
+    #[test]
+    fn what_is_sealed_is_opened_whole_however_it_is_cut() {
+        for step in [1, 7, 4096, 100_000] {
+            let (ends, buffers) = pair();
+            shake_hands(&ends, step);
+            let [client, server] = &ends;
+            for size in [1, 100, 16_384, 16_385, 200_000] {
+                let message: Vec<u8> = (0..size).map(|at: u32| at.to_le_bytes()[0]).collect();
+                let mut opened = buffers.large();
+                carry(client, server, &message, step, || {
+                    while let Some(count) = server.open(&mut opened) {
+                        assert!(count.unwrap() > 0);
+                        opened.reserve(1);
+                    }
+                });
+                assert!(opened.unread() == message, "{size} bytes in steps of {step}");
+                buffers.give_back(opened);
+            }
+        }
+    }
+
+    #[test]
+    fn a_session_at_rest_holds_no_buffer() {
+        let (ends, buffers) = pair();
+        shake_hands(&ends, 100_000);
+        let [client, server] = &ends;
+        let mut opened = buffers.small();
+        carry(client, server, b"hello", 3, || drop(server.open(&mut opened)));
+        // A ticket came with the end of the handshake.
+        assert!(client.open(&mut opened).is_none());
+        for end in &ends {
+            let inner = end.inner.borrow();
+            assert_eq!((inner.received.capacity(), inner.sealed.capacity()), (0, 0));
+        }
+    }
+
+    #[test]
+    fn a_small_room_is_filled_again_and_again() {
+        let (ends, buffers) = pair();
+        shake_hands(&ends, 100_000);
+        let [client, server] = &ends;
+        carry(client, server, &[7; 10_000], 100_000, || {});
+        let mut sum = 0;
+        loop {
+            let mut little = Buffer::with_capacity(100);
+            match server.open(&mut little) {
+                None => break,
+                Some(count) => sum += count.unwrap(),
+            }
+        }
+        assert_eq!(sum, 10_000);
+        drop(buffers);
+    }
+
+    #[test]
+    fn the_end_is_told_after_everything_before_it() {
+        let (ends, buffers) = pair();
+        shake_hands(&ends, 100_000);
+        let [client, server] = &ends;
+        let mut opened = buffers.small();
+        carry(client, server, b"last", 100_000, || {});
+        client.say_close();
+        carry(client, server, b"", 100_000, || {});
+        assert_eq!(server.open(&mut opened).unwrap().unwrap(), 4);
+        assert_eq!(server.open(&mut opened).unwrap().unwrap(), 0);
+        assert_eq!(server.open(&mut opened).unwrap().unwrap(), 0);
+    }
+
+    #[test]
+    fn a_changed_record_is_an_error_and_an_alert_after_what_came_before() {
+        let (ends, buffers) = pair();
+        shake_hands(&ends, 100_000);
+        let [client, server] = &ends;
+        let mut opened = buffers.small();
+        carry(client, server, b"good", 100_000, || {});
+        let mut plain = &b"bad"[..];
+        let (mut bytes, place) = client.seal(&mut plain).unwrap().unwrap();
+        bytes[place.end - 1] ^= 1;
+        server.receive(&bytes[place.clone()]);
+        client.sent(bytes, Some(place.len()));
+        assert_eq!(server.open(&mut opened).unwrap().unwrap(), 4);
+        assert!(server.open(&mut opened).unwrap().is_err());
+        assert!(server.last_words().is_some());
+        assert!(server.open(&mut opened).unwrap().is_err());
+    }
+
+    #[test]
+    fn nothing_is_said_after_a_cut() {
+        let (ends, _buffers) = pair();
+        shake_hands(&ends, 100_000);
+        ends[1].cut();
+        ends[1].say_close();
+        assert!(ends[1].last_words().is_none());
+        assert!(ends[1].seal(&mut &b"more"[..]).is_err());
+    }
+}
