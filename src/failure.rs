@@ -43,6 +43,8 @@ pub enum ClientFault {
     Closed,
     /// The request has been here before.
     Loop,
+    /// HTTP where TLS is spoken.
+    PlainHttp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +53,8 @@ pub enum UpstreamFault {
     NoEndpoint,
     ConnectRefused,
     ConnectTimeout,
+    /// Its TLS handshake failed: most often nobody we trust has signed its certificate, or it is for another name.
+    Tls,
     /// The connection broke before the whole response head.
     Reset,
     /// What came is not an HTTP response we may pass on.
@@ -88,7 +92,7 @@ impl Failure {
                     | BadHead::TooManyOptions
                     | BadHead::BadFraming(_) => 400,
                 },
-                ClientFault::Path(_) | ClientFault::Body(_) => 400,
+                ClientFault::Path(_) | ClientFault::Body(_) | ClientFault::PlainHttp => 400,
                 ClientFault::HeadTooSlow | ClientFault::BodyTooSlow => 408,
                 ClientFault::BodyTooLarge => 413,
                 ClientFault::NoRoute => 404,
@@ -101,6 +105,7 @@ impl Failure {
                 UpstreamFault::NoEndpoint => 503,
                 UpstreamFault::ConnectRefused
                 | UpstreamFault::ConnectTimeout
+                | UpstreamFault::Tls
                 | UpstreamFault::Reset
                 | UpstreamFault::BadResponse => 502,
                 UpstreamFault::Timeout => 504,
@@ -120,7 +125,10 @@ impl Failure {
                     | BadHead::HeadTooLong
                     | BadHead::TooManyHeaders,
                 ) => Why::HeadTooLarge,
-                ClientFault::Head(_) | ClientFault::Path(_) | ClientFault::Body(_) => Why::BadRequest,
+                ClientFault::Head(_)
+                | ClientFault::Path(_)
+                | ClientFault::Body(_)
+                | ClientFault::PlainHttp => Why::BadRequest,
                 ClientFault::HeadTooSlow => Why::HeadTimeout,
                 ClientFault::BodyTooSlow => Why::BodyTimeout,
                 ClientFault::BodyTooLarge => Why::BodyTooLarge,
@@ -133,6 +141,7 @@ impl Failure {
                 UpstreamFault::NoEndpoint => Why::NoEndpoint,
                 UpstreamFault::ConnectRefused => Why::ConnectRefused,
                 UpstreamFault::ConnectTimeout => Why::ConnectTimeout,
+                UpstreamFault::Tls => Why::UpstreamTls,
                 UpstreamFault::Reset => Why::UpstreamReset,
                 UpstreamFault::BadResponse => Why::UpstreamBadResponse,
                 UpstreamFault::Timeout => Why::UpstreamTimeout,
@@ -157,6 +166,7 @@ impl Failure {
                 ClientFault::MethodNotServed => "This method is not served by this gateway.",
                 ClientFault::Closed => "The client closed the connection.",
                 ClientFault::Loop => "This request has passed this gateway before.",
+                ClientFault::PlainHttp => "This port speaks HTTPS; the address begins with https://.",
             },
             Self::Upstream(UpstreamFault::NoEndpoint) => {
                 "The service has no endpoint that can take a request now."
@@ -213,6 +223,7 @@ impl From<Fault> for Failure {
             Fault::NoEndpoint => Self::Upstream(UpstreamFault::NoEndpoint),
             Fault::ConnectRefused => Self::Upstream(UpstreamFault::ConnectRefused),
             Fault::ConnectTimeout => Self::Upstream(UpstreamFault::ConnectTimeout),
+            Fault::Tls => Self::Upstream(UpstreamFault::Tls),
             Fault::Reset => Self::Upstream(UpstreamFault::Reset),
             Fault::BadResponse => Self::Upstream(UpstreamFault::BadResponse),
             Fault::Timeout => Self::Upstream(UpstreamFault::Timeout),

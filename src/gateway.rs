@@ -1,6 +1,7 @@
 //! A running gateway: configuration → sockets → shards and control, and back.
 
 mod build;
+mod tls;
 
 use std::{
     fmt,
@@ -16,10 +17,10 @@ use std::{
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::oneshot;
 
-use self::build::Builder;
+use self::{build::Builder, tls::Tls};
 use crate::{
     config::{Address, Config, Driver, Listen, Loaded, Shards},
-    control::{self, Control, Report, Signal},
+    control::{self, Chore, Control, Report, Signal},
     observe::{Metrics, NamesCell, event, writer},
     runtime::{DriverUsed, Postbox, Runtime, Socket, mailbox, why_blocked},
     shard::{self, Message, Plan},
@@ -156,8 +157,12 @@ impl Gateway {
         let drain = config.limits.drain;
         let bound: Vec<_> = addresses.iter().map(|(_, address)| *address).collect();
         let seed = random_seed();
+        let system = |error| StartError::System { what: "TLS cannot be prepared", error };
+        let tls = Tls::new(count).map_err(system)?;
+        let ticket_keys = tls.keys();
         let (builder, first) =
-            Builder::start(options.source, config, files, bound, Arc::clone(&names), log.handle(), seed);
+            Builder::start(options.source, config, files, bound, Arc::clone(&names), log.handle(), tls, seed)
+                .map_err(StartError::Config)?;
         notes.extend(first.warnings.iter().cloned());
         let builder = Arc::new(builder);
 
@@ -209,6 +214,10 @@ impl Gateway {
             build: Arc::new(move |cause| build.rebuild(cause)),
             first,
             follow: Some(follow),
+            chores: vec![Chore {
+                every: tls::ROTATE_EVERY,
+                run: Box::new(move || tls::rotate(&ticket_keys)),
+            }],
             watch: options.watch,
             signals: options.signals,
         })

@@ -27,6 +27,7 @@ pub mod balance;
 pub mod config;
 pub mod route;
 pub mod snapshot;
+pub mod tls;
 
 // SPEAK: bytes in, values out.
 pub mod http;

@@ -7,6 +7,9 @@ pub const RETRY_BODY_BYTES_MAX: u64 = 64 * 1024;
 /// Informational responses (1xx) a service may send before its final one.
 pub const INFORMATIONAL_MAX: u32 = 10;
 
+/// How long a client that is turned away may take to read why.
+pub const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Connection-wide bounds, configurable under `[defaults]`. Every field names its unit or is a `Duration`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -16,7 +19,7 @@ pub struct Limits {
     pub line_bytes_max: usize,
     /// Header fields in one head: `max_headers`.
     pub headers_max: usize,
-    /// A new connection without a byte, and a head from its first byte: `client_header_timeout`.
+    /// A new connection without a byte, a TLS handshake, and a head from its first byte: `client_header_timeout`.
     pub head_timeout: Duration,
     /// Between requests of one connection: `keepalive_timeout`.
     pub idle_timeout: Duration,

@@ -1,12 +1,12 @@
 //! Accepts connections on one listening socket, and refuses them when there is no room.
 
-use std::{cell::RefCell, io, rc::Rc, time::Duration};
+use std::{io, rc::Rc, time::Duration};
 
 use crate::{
     connection,
     observe::event,
-    runtime::{Listener, Socket, sleep, spawn},
-    shard::{Live, Shard},
+    runtime::{Buffer, Listener, Socket, sleep, spawn},
+    shard::Shard,
 };
 
 /// Waited after an `accept` that failed for lack of descriptors or memory: trying at once would only burn the core.
@@ -52,23 +52,24 @@ async fn accept(shard: &Rc<Shard>, listener: &Listener, number: usize) {
         };
         if !shard.has_room() {
             shard.metrics.borrow_mut().counters.connections_refused += 1;
-            connection::refuse(shard, stream);
+            connection::refuse(shard, stream, number);
             continue;
         }
-        let live: Rc<RefCell<Option<Rc<Live>>>> = Rc::default();
-        let entered = Rc::clone(&live);
+        let live = shard.enter(&stream);
+        let panicked = Rc::clone(&live);
+        let on_panic = move |text: &str| panicked.panicked(text);
         let on_shard = Rc::clone(shard);
-        spawn(
-            async move {
-                let live = on_shard.enter(&stream);
-                *entered.borrow_mut() = Some(Rc::clone(&live));
-                connection::serve(on_shard, stream, peer, number, live).await;
-            },
-            move |text| {
-                if let Some(live) = live.borrow_mut().take() {
-                    live.panicked(text);
-                }
-            },
-        );
+        let config = shard.tls_of(number);
+        if shard.expects_announcement(number, peer) {
+            spawn(connection::serve_announced(on_shard, stream, peer, number, live, config), on_panic);
+            continue;
+        }
+        match config {
+            None => spawn(connection::serve(on_shard, stream, peer, number, live, None), on_panic),
+            Some(config) => spawn(
+                connection::serve_tls(on_shard, stream, peer, number, live, config, Buffer::default()),
+                on_panic,
+            ),
+        }
     }
 }

@@ -133,7 +133,8 @@ async fn call(
     let listener = &snapshot.listeners[request.client.listener];
     let trusted = request.client.peer.is_some_and(|peer| snapshot.trusts(peer));
 
-    let (view, made_id, peer, client) = request.split();
+    let is_secure = request.client.is_secure;
+    let (view, made_id, peer, identity, client) = request.split();
     let target = view.path_to_send(route);
     let (path, query) = match (route.rewrite.is_some(), memchr::memchr(b'?', &target)) {
         (true, Some(at)) => (&target[..at], Some(&target[at + 1..])),
@@ -155,8 +156,9 @@ async fn call(
         client_host: view.host(),
         host_differs: matches!(view.head.target, Form::Absolute { .. }),
         peer,
-        proto: b"http",
+        proto: if is_secure { b"https" } else { b"http" },
         trusted,
+        certificate: identity.map(|identity| (&*identity.subject, &*identity.fingerprint)),
         request_id: made_id,
         upgrade: view.upgrade(route),
         expect: view.head.expect_continue && streamed,

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use rustls::ServerConfig;
 use tokio::sync::oneshot;
 
 use crate::{
@@ -17,8 +18,8 @@ use crate::{
     listener,
     observe::{Ended, Gauges, Metrics, access, event},
     runtime::{
-        Buffers, DriverUsed, ListenerHandle, Mailbox, Runtime, Socket, Stream, StreamHandle, Timers,
-        pin_to_core, sleep, spawn,
+        Buffers, DriverUsed, ListenerHandle, Mailbox, Peer, Runtime, Socket, Stream, StreamHandle, Timers,
+        Turnstile, pin_to_core, sleep, spawn,
     },
     snapshot::{HeldSnapshot, SnapshotCell, SnapshotReader},
     upstream::Upstreams,
@@ -62,6 +63,8 @@ pub struct Shard {
     pub buffers: Rc<Buffers>,
     pub metrics: Rc<RefCell<Metrics>>,
     pub upstreams: Rc<Upstreams>,
+    /// Bounds the handshakes of one turn.
+    pub handshakes: Rc<Turnstile>,
     pub connections_max: usize,
     snapshot: RefCell<SnapshotReader>,
     access: RefCell<access::Log>,
@@ -124,13 +127,22 @@ pub fn run(plan: Plan) {
         let timers = Timers::new();
         let buffers = Rc::new(Buffers::new());
         let metrics = Rc::new(RefCell::new(Metrics::new()));
-        let upstreams = Upstreams::new(Rc::clone(&timers), Rc::clone(&buffers), Rc::clone(&metrics), seed);
+        let handshakes = Turnstile::new();
+        let upstreams = Upstreams::new(
+            Rc::clone(&timers),
+            Rc::clone(&buffers),
+            Rc::clone(&metrics),
+            Rc::clone(&handshakes),
+            number,
+            seed,
+        );
         let shard = Rc::new(Shard {
             number,
             timers,
             buffers,
             metrics,
             upstreams,
+            handshakes,
             connections_max,
             snapshot: RefCell::new(SnapshotReader::new(snapshot)),
             access: RefCell::new(access),
@@ -164,6 +176,15 @@ impl Shard {
         spawn(Rc::clone(&shard.timers).turn(), move |text| {
             event::error("shard", format_args!("shard {number}: the timers stopped: {text}"));
         });
+        let turnstile = Rc::clone(&shard.handshakes);
+        spawn(
+            async move {
+                if let Err(error) = turnstile.turn().await {
+                    event::error("shard", format_args!("shard {number}: handshakes stopped: {error}"));
+                }
+            },
+            move |text| event::error("shard", format_args!("shard {number}: handshakes stopped: {text}")),
+        );
         for (listener, socket) in sockets {
             if let Err(error) = listener::start(shard, listener, socket) {
                 let _ = ready.send(Err(error));
@@ -276,7 +297,29 @@ impl Shard {
             }
         }
         self.timers.stop();
+        self.handshakes.stop();
         true
+    }
+
+    /// How a listener speaks TLS; `None` where it does not.
+    pub fn tls_of(&self, listener: usize) -> Option<Arc<ServerConfig>> {
+        let snapshot = self.snapshot();
+        if !snapshot.listeners[listener].tls {
+            return None;
+        }
+        // This shard's own: nobody else counts these references.
+        snapshot.tls.get(self.number).cloned()
+    }
+
+    /// Whether a connection begins with a proxy's header: where the listener says so, and a trusted proxy made it. Who comes by a
+    /// Unix socket was let in by its permissions.
+    pub fn expects_announcement(&self, listener: usize, peer: Peer) -> bool {
+        let snapshot = self.snapshot();
+        let trusted = match peer {
+            Peer::Tcp(address) => snapshot.trusts(address),
+            Peer::Unix => true,
+        };
+        snapshot.listeners[listener].proxy_protocol && trusted
     }
 
     /// The newest snapshot, for a request to hold to its end.

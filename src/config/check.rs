@@ -8,6 +8,7 @@ mod reply;
 mod route;
 mod service;
 mod template;
+mod tls;
 mod units;
 mod url;
 
@@ -16,6 +17,7 @@ use std::{
     path::PathBuf,
 };
 
+pub(super) use self::tls::refresh as refresh_tls;
 use self::{defaults::Defaults, read::Fields, service::Services};
 use super::{
     Address, Config, Driver, Listen, Network, Shards, keys,
@@ -29,19 +31,38 @@ const SHARDS_MAX: u32 = 1024;
 const ADMIN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9180);
 
 /// The configuration a tree says. It is good only if no errors were found: a wrong value is replaced by its default.
-pub(super) fn config(tree: &Table, sources: &Sources, world: &World<'_>, problems: &mut Problems) -> Config {
+pub(super) fn config(
+    tree: &Table,
+    sources: &Sources,
+    world: &World<'_>,
+    files: &mut Vec<PathBuf>,
+    problems: &mut Problems,
+) -> Config {
     let fields = Fields::new(tree, &keys::TOP, problems);
     let listen = listen::all(fields.get("listen"), problems);
     let admin = fields.or("admin", Some(ADMIN_DEFAULT), |entry| admin(entry, &listen, problems));
     let shards = fields.or("shards", Shards::Auto, |entry| shards(entry, problems));
     let driver = fields.or("driver", Driver::Auto, |entry| read::one_of(entry, &DRIVERS, problems));
     let state = fields.or("state", None, |entry| state(entry, problems).map(Some));
+    let tls = tls::read(fields.get("tls"), world, files, problems);
+    if let (Some(entry), false) = (fields.get("tls"), listen.iter().any(|listen| listen.tls)) {
+        let remark = "write listen = \"https://:443\"";
+        problems.warning("no listener uses [tls]").at(entry.key.at(), remark);
+    }
     let trusted_proxies = fields.get("trusted_proxies").map_or_else(Vec::new, |entry| {
         let networks = read::strings(entry, problems);
         networks.into_iter().filter_map(|word| network(word, problems)).collect()
     });
+    if let (Some(entry), true) = (fields.get("listen"), trusted_proxies.is_empty())
+        && listen.iter().any(|listen| listen.proxy_protocol && !matches!(listen.address, Address::Unix(_)))
+    {
+        let remark = "write trusted_proxies = [\"10.0.0.0/8\"], the networks of the proxies";
+        problems
+            .error("`proxy_protocol` believes nobody without `trusted_proxies`")
+            .at(entry.node.at, remark);
+    }
     let defaults = Defaults::read(fields.get("defaults"), problems);
-    let mut services = Services::read(fields.get("services"), &defaults, problems);
+    let mut services = Services::read(fields.get("services"), &defaults, world, files, problems);
     let mut context =
         route::Context { listen: &listen, defaults: &defaults, services: &mut services, sources };
     let routes = route::all(fields.get("routes"), &mut context, problems);
@@ -57,6 +78,7 @@ pub(super) fn config(tree: &Table, sources: &Sources, world: &World<'_>, problem
         shards,
         driver,
         state: state.unwrap_or_else(|| state_default(world)),
+        tls,
         trusted_proxies,
         limits: defaults.limits,
         services,
@@ -273,7 +295,7 @@ mod tests {
             let env = |name: &str| {
                 variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
             };
-            let world = World { read: &read, list: &list, env: &env, root };
+            let world = World { read: &read, list: &list, env: &env, root, now: std::time::Duration::ZERO };
             let loaded = load_from(Path::new("c.toml"), &world).unwrap();
             assert_eq!(loaded.config.state, Path::new(expected));
         };

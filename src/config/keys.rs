@@ -17,8 +17,23 @@ const fn key(name: &'static str, doc: &'static str) -> Key {
     Key { name, doc }
 }
 
-pub const ALL: [&Keys; 11] =
-    [&TOP, &DEFAULTS, &RETRY, &LISTEN, &LISTEN_FLAGS, &SERVICE, &SERVER, &ROUTE, &LOG, &ACCESS, &EVENTS];
+pub const ALL: [&Keys; 15] = [
+    &TOP,
+    &DEFAULTS,
+    &RETRY,
+    &LISTEN,
+    &LISTEN_FLAGS,
+    &TLS,
+    &CERTIFICATE,
+    &TLS_CLIENTS,
+    &SERVICE,
+    &SERVICE_TLS,
+    &SERVER,
+    &ROUTE,
+    &LOG,
+    &ACCESS,
+    &EVENTS,
+];
 
 pub const TOP: Keys = Keys {
     table: "the configuration",
@@ -29,6 +44,7 @@ pub const TOP: Keys = Keys {
         key("shards", "threads that serve, each with a core: \"auto\" or a number"),
         key("driver", "how a shard talks to the kernel: \"auto\", \"io_uring\" or \"epoll\""),
         key("state", "directory for what must survive a restart"),
+        key("tls", "certificates for https:// listeners; without it, one for trying things out is made"),
         key("trusted_proxies", "networks whose X-Forwarded-* headers are believed"),
         key("defaults", "what every route and service inherits, and the bounds of connections"),
         key("services", "what requests are sent to"),
@@ -48,7 +64,10 @@ pub const DEFAULTS: Keys = Keys {
         key("max_head", "largest head, request or response"),
         key("max_line", "longest request target or header line"),
         key("max_headers", "header fields in one head"),
-        key("client_header_timeout", "time for a request head, and for the first byte of a connection"),
+        key(
+            "client_header_timeout",
+            "time for a TLS handshake, a request head, and the first byte of a connection",
+        ),
         key("keepalive_timeout", "time a client's connection may be idle between requests"),
         key("client_body_timeout", "time without a byte of a body we wait for"),
         key("min_body_rate", "least bytes a second of a body we wait for"),
@@ -73,6 +92,7 @@ pub const LISTEN: Keys = Keys {
         key("address", "where to listen: \":8080\", \"127.0.0.1:8080\", \"unix:/run/x.sock\""),
         key("backlog", "connections the kernel holds until they are accepted"),
         key("lenient", "a bare LF ends a line of a head"),
+        key("proxy_protocol", "connections of trusted proxies begin with a PROXY header"),
     ],
 };
 
@@ -81,6 +101,35 @@ pub const LISTEN_FLAGS: Keys = Keys {
     keys: &[
         key("backlog", "connections the kernel holds until they are accepted"),
         key("lenient", "a bare LF ends a line of a head"),
+        key("proxy_protocol", "connections of trusted proxies begin with a PROXY header"),
+    ],
+};
+
+pub const TLS: Keys = Keys {
+    table: "[tls]",
+    keys: &[
+        key("cert", "file with the certificate and those that lead to its authority"),
+        key("key", "file with its private key"),
+        key("min", "oldest version that is spoken: \"1.2\" or \"1.3\""),
+        key("also", "further certificates, chosen by the name the client asks for (SNI)"),
+        key("unknown", "what a name without a certificate gets: \"default\" (the first one) or \"reject\""),
+        key("clients", "certificates that clients must show"),
+    ],
+};
+
+pub const CERTIFICATE: Keys = Keys {
+    table: "a certificate",
+    keys: &[
+        key("cert", "file with the certificate and those that lead to its authority"),
+        key("key", "file with its private key"),
+    ],
+};
+
+pub const TLS_CLIENTS: Keys = Keys {
+    table: "`clients`",
+    keys: &[
+        key("ca", "file with the certificates of the authorities that sign clients'"),
+        key("require", "whether a client without a certificate is turned away"),
     ],
 };
 
@@ -91,13 +140,23 @@ pub const SERVICE: Keys = Keys {
         key("balance", "how an endpoint is picked: \"random\" (the less loaded of two) or \"round_robin\""),
         key("keepalive", "idle connections kept, per shard"),
         key("connect", "time to establish a connection to an endpoint"),
+        key("tls", "how certificates of https:// servers are judged"),
+    ],
+};
+
+pub const SERVICE_TLS: Keys = Keys {
+    table: "a service's `tls`",
+    keys: &[
+        key("ca", "file with the certificates of the authorities to trust instead of this machine's"),
+        key("verify", "false believes every certificate"),
+        key("name", "the name the certificate must have, if not the URL's"),
     ],
 };
 
 pub const SERVER: Keys = Keys {
     table: "a server line",
     keys: &[
-        key("url", "where the server is: http://host:port/prefix or http://unix:/path"),
+        key("url", "where the server is: http://host:port/prefix, https://… or http://unix:/path"),
         key("weight", "share of the requests"),
         key("max_fails", "failures within `fail_timeout` that take it out; 0 never does"),
         key("fail_timeout", "time in which failures are counted, and for which it is out"),
@@ -172,6 +231,11 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("server", "servers"),
     ("endpoints", "servers"),
     ("set_real_ip_from", "trusted_proxies"),
+    ("ssl", "tls"),
+    ("ssl_certificate", "cert"),
+    ("ssl_certificate_key", "key"),
+    ("ssl_client_certificate", "ca"),
+    ("ssl_protocols", "min"),
     ("strip_prefix", "strip"),
     ("target", "to"),
     ("threads", "shards"),
@@ -237,7 +301,7 @@ mod tests {
 
     #[test]
     fn a_key_of_later_versions_is_not_mistaken_for_another() {
-        for wrong in ["auth", "tls", "parts", "cache", "cors", "limit", "compress", "trace", "source"] {
+        for wrong in ["auth", "parts", "cache", "cors", "limit", "compress", "trace", "source"] {
             check(&TOP, wrong, None);
             check(&ROUTE, wrong, None);
         }

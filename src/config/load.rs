@@ -4,15 +4,17 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use super::{
-    Config, check,
+    Config, Tls, check,
     include::{self, Included},
     problem::Problems,
     resolve::resolve,
     source::Sources,
 };
+use crate::clock::Clock;
 
 /// A checked configuration and what it was made from.
 #[derive(Debug)]
@@ -33,6 +35,8 @@ pub struct World<'a> {
     pub env: &'a dyn Fn(&str) -> Option<String>,
     /// Whether the process runs as root, which decides where `state` is.
     pub root: bool,
+    /// The unix time, for certificates.
+    pub now: Duration,
 }
 
 /// The configuration in a file, read from this machine.
@@ -42,8 +46,26 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
     let env = |name: &str| std::env::var(name).ok();
     load_from(
         path,
-        &World { read: &read, list: &list, env: &env, root: rustix::process::geteuid().is_root() },
+        &World {
+            read: &read,
+            list: &list,
+            env: &env,
+            root: rustix::process::geteuid().is_root(),
+            now: now(),
+        },
     )
+}
+
+/// What the files of `[tls]` say now. A file that is not good keeps what was read from it before; the texts say why.
+pub fn refresh_tls(tls: &Tls) -> (Tls, Vec<String>) {
+    let read = |path: &Path| std::fs::read_to_string(path);
+    let world = World { read: &read, list: &|_| Ok(Vec::new()), env: &|_| None, root: false, now: now() };
+    check::refresh_tls(tls, &world)
+}
+
+fn now() -> Duration {
+    let clock = Clock::start();
+    clock.unix(clock.now_us())
 }
 
 /// The configuration in a text that depends on nothing else: no files, no variables, not root.
@@ -53,7 +75,8 @@ pub fn from_text(text: &str) -> Result<Loaded, Problems> {
         _ => Err(io::ErrorKind::NotFound.into()),
     };
     let list = |_: &Path| Err(io::ErrorKind::NotFound.into());
-    load_from(Path::new("config.toml"), &World { read: &read, list: &list, env: &|_| None, root: false })
+    let world = World { read: &read, list: &list, env: &|_| None, root: false, now: Duration::ZERO };
+    load_from(Path::new("config.toml"), &world)
 }
 
 /// The configuration in a file of `world`.
@@ -64,7 +87,7 @@ pub fn load_from(path: &Path, world: &World<'_>) -> Result<Loaded, Problems> {
         Some(mut tree) if problems.errors() == 0 => {
             resolve(&mut tree, world, &mut files, &mut problems);
             let unresolved = problems.len();
-            let config = check::config(&tree, &sources, world, &mut problems);
+            let config = check::config(&tree, &sources, world, &mut files, &mut problems);
             problems.drop_consequences_of(unresolved);
             Some(config)
         }
@@ -122,7 +145,9 @@ pub(super) mod testing {
             "PASSWORD" => Some("hunter2".to_owned()),
             _ => None,
         };
-        load_from(Path::new("/etc/c/config.toml"), &World { read: &read, list: &list, env: &env, root: true })
+        let now = Duration::from_secs(1_767_225_600); // 2026-01-01
+        let world = World { read: &read, list: &list, env: &env, root: true, now };
+        load_from(Path::new("/etc/c/config.toml"), &world)
     }
 
     #[track_caller]

@@ -14,11 +14,11 @@ mod resolve;
 pub mod source;
 mod toml;
 
-pub use self::load::{Loaded, from_text, load};
+pub use self::load::{Loaded, from_text, load, refresh_tls};
 
 use std::{net::IpAddr, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use crate::{limits::Limits, route::Pattern, template::Template};
+use crate::{limits::Limits, route::Pattern, template::Template, tls};
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -30,6 +30,8 @@ pub struct Config {
     pub driver: Driver,
     /// Keys, embedded database, development certificate.
     pub state: PathBuf,
+    /// What listeners with TLS offer; `None` for a certificate of our own making.
+    pub tls: Option<Tls>,
     pub trusted_proxies: Vec<Network>,
     /// Connection-wide bounds (DESIGN §15), from `[defaults]`.
     pub limits: Limits,
@@ -54,6 +56,27 @@ pub struct Listen {
     pub backlog: u32,
     /// Bare LF is accepted as a line end in heads (never forwarded).
     pub lenient: bool,
+    /// `https://`.
+    pub tls: bool,
+    /// Connections of trusted proxies begin with a header that says from where they come.
+    pub proxy_protocol: bool,
+}
+
+/// `[tls]`.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    pub offer: tls::Offer,
+    /// Where `offer.certificates` were read, in the same order.
+    pub files: Vec<CertificateFiles>,
+    /// Where the authorities of clients were read.
+    pub ca: Option<PathBuf>,
+}
+
+/// Where a certificate and its key were read.
+#[derive(Clone, Debug)]
+pub struct CertificateFiles {
+    pub cert: PathBuf,
+    pub key: PathBuf,
 }
 
 /// Where to listen or connect.
@@ -89,8 +112,24 @@ pub struct Service {
     pub balance: Balance,
     /// Idle connections kept per shard and service (nginx's `keepalive`, per worker).
     pub keepalive: usize,
-    /// Time to establish a connection to one endpoint.
+    /// Time to establish a connection to one endpoint, its TLS handshake included.
     pub connect: Duration,
+    /// For endpoints with `https://`.
+    pub tls: ServiceTls,
+}
+
+/// How a service is spoken to over TLS.
+#[derive(Clone, Debug)]
+pub struct ServiceTls {
+    pub verify: tls::Verify,
+    /// The name its certificate must have, and that it is asked for by; `None` for the URL's.
+    pub name: Option<Arc<str>>,
+}
+
+impl Default for ServiceTls {
+    fn default() -> Self {
+        Self { verify: tls::Verify::BySystem, name: None }
+    }
 }
 
 /// One server line.
@@ -101,6 +140,8 @@ pub struct Endpoint {
     pub address: Address,
     /// `host[:port]` as the Host header would have it (`host = "upstream"`).
     pub authority: Arc<str>,
+    /// The host that `https://` names; `None` for `http://`.
+    pub tls: Option<Arc<str>>,
     /// The URL's path without a trailing slash, put before every request path; often empty.
     pub prefix: Arc<str>,
     pub weight: u32,

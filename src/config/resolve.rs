@@ -145,7 +145,13 @@ mod tests {
             _ => Err(std::io::ErrorKind::NotFound.into()),
         };
         let env = |name: &str| (name == "P").then(|| "a/b:c@d".to_owned());
-        run(&World { read: &read, list: &|_| Ok(Vec::new()), env: &env, root: false });
+        run(&World {
+            read: &read,
+            list: &|_| Ok(Vec::new()),
+            env: &env,
+            root: false,
+            now: std::time::Duration::ZERO,
+        });
     }
 
     #[track_caller]

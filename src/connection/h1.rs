@@ -520,7 +520,7 @@ fn unix_us(shard: &Shard, at_us: u64) -> u64 {
 /// a close with unread bytes would be a reset that takes the reply with it (RFC 9112 §9.6).
 async fn linger(client: &mut Client, shard: &Shard) {
     let Some(reader) = &mut client.reader else { return };
-    client.writer.finish();
+    client.writer.finish().await;
     let mut left = LINGER_BYTES_MAX;
     let until = shard.timers.clock.after(LINGER);
     let mut sink = std::mem::take(&mut client.buffer);

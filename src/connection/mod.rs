@@ -1,16 +1,24 @@
 //! One client connection: its requests one after the other, and why it ended.
 
+mod announced;
 mod h1;
 mod local;
 mod request;
+mod secure;
 mod tunnel;
 
-use std::{net::SocketAddr, rc::Rc, time::Duration};
+use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
-pub use self::request::{BodyState, Place, Request, View};
+use rustls::ServerConfig;
+
+pub use self::{
+    request::{BodyState, Place, Request, View},
+    secure::Identity,
+};
 use crate::{
     failure::{Failure, Overload},
     http::Field,
+    limits::REFUSAL_TIMEOUT,
     observe::Ended,
     route::Captures,
     runtime::{Buffer, Peer, Reader, Stream, Writer, spawn},
@@ -30,39 +38,114 @@ pub struct Client {
     pub peer: Option<SocketAddr>,
     /// The peer's address as text, for the services.
     pub peer_text: Box<[u8]>,
+    /// Whether the client speaks TLS with us.
+    pub is_secure: bool,
+    /// Who the client proved to be, by a certificate.
+    pub identity: Option<Box<Identity>>,
     /// Index into the configuration's listeners.
     pub listener: usize,
     pub live: Rc<Live>,
     requests: u64,
 }
 
-/// Serves a connection to its end.
-pub async fn serve(shard: Rc<Shard>, stream: Stream, peer: Peer, listener: usize, live: Rc<Live>) {
+/// What came with a connection before its first request.
+#[derive(Default)]
+pub struct Arrived {
+    identity: Option<Box<Identity>>,
+    /// Received behind a proxy's header.
+    buffer: Buffer,
+}
+
+/// Reads a proxy's header, completes the handshake if `config` is there, and serves a connection to its end.
+pub async fn serve_announced(
+    shard: Rc<Shard>,
+    mut stream: Stream,
+    peer: Peer,
+    listener: usize,
+    live: Rc<Live>,
+    config: Option<Arc<ServerConfig>>,
+) {
+    match (Box::pin(announced::announced(&shard, &mut stream, peer)).await, config) {
+        (Ok((peer, buffer)), None) => {
+            let arrived = Some(Box::new(Arrived { identity: None, buffer }));
+            serve(shard, stream, peer, listener, live, arrived).await;
+        }
+        (Ok((peer, buffer)), Some(config)) => {
+            serve_tls(shard, stream, peer, listener, live, config, buffer).await;
+        }
+        (Err(ended), _) => {
+            drop(stream);
+            live.ended(ended);
+        }
+    }
+}
+
+/// Completes the handshake and serves a connection to its end. Apart from [`serve`] so that plain connections do not pay for it.
+pub async fn serve_tls(
+    shard: Rc<Shard>,
+    stream: Stream,
+    peer: Peer,
+    listener: usize,
+    live: Rc<Live>,
+    config: Arc<ServerConfig>,
+    received: Buffer,
+) {
+    // Boxed: a connection must not pay for its handshake as long as it lives.
+    match Box::pin(secure::secure(&shard, stream, config, received)).await {
+        Ok((stream, identity)) => {
+            let arrived = identity.map(|identity| {
+                Box::new(Arrived { identity: Some(Box::new(identity)), ..Arrived::default() })
+            });
+            serve(shard, stream, peer, listener, live, arrived).await;
+        }
+        Err(ended) => live.ended(ended),
+    }
+}
+
+/// Serves a connection to its end. No `async fn`: that would keep its arguments beside what becomes of them.
+pub fn serve(
+    shard: Rc<Shard>,
+    stream: Stream,
+    peer: Peer,
+    listener: usize,
+    live: Rc<Live>,
+    arrived: Option<Box<Arrived>>,
+) -> impl Future<Output = ()> {
+    let Arrived { identity, buffer } = arrived.map(|arrived| *arrived).unwrap_or_default();
     let peer = match peer {
         Peer::Tcp(address) => Some(address),
         Peer::Unix => None,
     };
     let mut client = Client {
+        is_secure: stream.is_secure(),
         reader: Some(stream.reader),
         writer: stream.writer,
-        buffer: Buffer::default(),
+        buffer,
         fields: Vec::new(),
         captures: Captures::default(),
         peer,
         peer_text: peer.map_or_else(|| b"unix:".to_vec(), |peer| peer.ip().to_string().into_bytes()).into(),
+        identity,
         listener,
-        live: Rc::clone(&live),
+        live,
         requests: 0,
     };
-    let ended = h1::run(&mut client, &shard).await;
-    shard.buffers.give_back(std::mem::take(&mut client.buffer));
-    shard.upstreams.give_back_fields(std::mem::take(&mut client.fields));
-    drop(client);
-    live.ended(ended);
+    async move {
+        let ended = h1::run(&mut client, &shard).await;
+        shard.buffers.give_back(std::mem::take(&mut client.buffer));
+        shard.upstreams.give_back_fields(std::mem::take(&mut client.fields));
+        let live = Rc::clone(&client.live);
+        drop(client);
+        live.ended(ended);
+    }
 }
 
-/// Turns a connection away for which there is no room: 503, best effort, in the background.
-pub fn refuse(shard: &Rc<Shard>, stream: Stream) {
+/// Turns a connection away for which there is no room: 503, best effort, in the background; over TLS it would cost a handshake,
+/// and is left unsaid.
+pub fn refuse(shard: &Rc<Shard>, stream: Stream, listener: usize) {
+    if shard.tls_of(listener).is_some() {
+        return;
+    }
     let on_shard = Rc::clone(shard);
     let Stream { reader, mut writer } = stream;
     spawn(
@@ -70,14 +153,11 @@ pub fn refuse(shard: &Rc<Shard>, stream: Stream) {
             let _reader = reader;
             let id = on_shard.new_id(on_shard.timers.clock.now_us());
             let failure = Failure::Overload(Overload::Connections);
-            let _ = local::refuse_connection(&mut writer, failure, &id, &on_shard, REFUSAL).await;
+            let _ = local::refuse_connection(&mut writer, failure, &id, &on_shard, REFUSAL_TIMEOUT).await;
         },
         |_| {},
     );
 }
-
-/// How long a client that is turned away may take to read why.
-const REFUSAL: Duration = Duration::from_secs(1);
 
 /// Whether a connection goes on after a request.
 enum Next {
@@ -89,8 +169,8 @@ enum Next {
 mod tests {
     use super::*;
 
-    fn size_of_future<A, B, C, D, E, F>(_: fn(A, B, C, D, E) -> F) -> usize {
-        size_of::<F>()
+    fn size_of_future<A, B, C, D, E, F, G>(_: fn(A, B, C, D, E, F) -> G) -> usize {
+        size_of::<G>()
     }
 
     #[test]

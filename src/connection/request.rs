@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::Client;
+use super::{Client, Identity};
 use crate::{
     failure::{ClientFault, Failure},
     http::{
@@ -114,17 +114,17 @@ impl<'c> Request<'c> {
         }
     }
 
-    /// What can be read of the request, the id if it was made here, and who made it: for sending it while the client's
-    /// writing half is used for informational responses.
-    pub fn split(&mut self) -> (View<'_>, Option<&[u8]>, &[u8], &mut Writer) {
-        let Client { buffer, fields, writer, peer_text, captures, .. } = &mut *self.client;
+    /// What can be read of the request, the id if it was made here, who made it, and the client's writing half for informational
+    /// responses: for sending it.
+    pub fn split(&mut self) -> (View<'_>, Option<&[u8]>, &[u8], Option<&Identity>, &mut Writer) {
+        let Client { buffer, fields, writer, peer_text, captures, identity, .. } = &mut *self.client;
         let bytes = buffer.unread();
         let view = View { head: &self.head, bytes, fields, path: self.path.of(bytes), captures };
         let id = match &self.id {
             RequestId::Client(_) => None,
             RequestId::Made(id) => Some(&id[..]),
         };
-        (view, id, peer_text, writer)
+        (view, id, peer_text, identity.as_deref(), writer)
     }
 
     /// The most specific route for this request.

@@ -136,7 +136,7 @@ impl Direction {
             match self.reader.read(&mut self.buffer, until).await {
                 Ok(0) => {
                     // Half-closed: the other direction may go on.
-                    writer.finish();
+                    writer.finish().await;
                     break Why::Ok;
                 }
                 Ok(_) => {

@@ -32,7 +32,7 @@ use tokio::sync::{mpsc, oneshot, watch as tokio_watch};
 use crate::observe::{NamesCell, event, event::Origin, writer::Handle as LogHandle};
 
 pub use logs::settings as log_settings;
-pub use reload::{Build, Built, Cause, Inputs, Refused};
+pub use reload::{Build, Built, Cause, CertificateFacts, Inputs, Refused};
 pub use resolve::{Follow, Followed, resolve, resolve_now};
 pub use retire::Retired;
 pub use shards::{Report, Shards};
@@ -69,10 +69,18 @@ pub struct Parts {
     pub first: Built,
     /// The host names in the configuration, looked up again from time to time.
     pub follow: Option<Arc<dyn Follow>>,
+    /// What is to be done from time to time.
+    pub chores: Vec<Chore>,
     /// Whether to look for changes of the files.
     pub watch: bool,
     /// Where stop signals go; `None` leaves the process's signals alone. HUP and USR1 are dealt with here.
     pub signals: Option<SyncSender<Signal>>,
+}
+
+/// Something short that is done again and again.
+pub struct Chore {
+    pub every: Duration,
+    pub run: Box<dyn Fn() + Send>,
 }
 
 /// The running control thread. Dropping it ends the thread.
@@ -202,6 +210,14 @@ async fn run(
     }
     tasks.spawn(reloader.run(triggers_in));
     tasks.spawn(Retirement::new(Arc::clone(&parts.shards), Arc::clone(&status)).run(retired));
+    for Chore { every, run } in parts.chores {
+        tasks.spawn(async move {
+            loop {
+                tokio::time::sleep(every).await;
+                run();
+            }
+        });
+    }
     tasks.spawn(async move {
         loop {
             tokio::time::sleep(COLLECT_EVERY).await;

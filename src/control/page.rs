@@ -115,7 +115,12 @@ mod tests {
     use super::*;
 
     fn check(source: &str, problems: Option<&str>, expected: &[&str]) {
-        let serving = Serving { version: 7, source: source.to_owned(), since: SystemTime::UNIX_EPOCH };
+        let serving = Serving {
+            version: 7,
+            source: source.to_owned(),
+            since: SystemTime::UNIX_EPOCH,
+            certificates: Vec::new(),
+        };
         let refused = problems
             .map(|problems| LastRefused { problems: problems.to_owned(), at: SystemTime::UNIX_EPOCH });
         let shards = [Some(Gauges { connections: 42, ..Gauges::default() }), None];

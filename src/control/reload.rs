@@ -43,16 +43,30 @@ pub struct Built {
     pub summary: String,
     /// What cannot change while the gateway runs, by key, and other warnings.
     pub warnings: Vec<String>,
+    /// What listeners offer now; as before where nothing was stored.
+    pub certificates: Vec<CertificateFacts>,
     /// The snapshot that served until now.
     pub retired: Option<Retired>,
 }
 
+/// A certificate that is offered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFacts {
+    /// Separated by commas.
+    pub names: String,
+    pub subject: String,
+    /// Unix time, in seconds.
+    pub not_after: u64,
+}
+
 /// A configuration with errors. The running one is unchanged.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Refused {
     /// All of them, as `coregate check` shows them.
     pub problems: String,
     pub inputs: Inputs,
+    /// What serves now, where certificates were taken over nevertheless.
+    pub renewed: Option<Box<Built>>,
 }
 
 /// What a configuration is made of.
@@ -130,7 +144,7 @@ impl Reloader {
         let result = spawn_blocking(move || build(cause)).await.unwrap_or_else(|_| {
             // The panic's own message is on standard error.
             let problems = "bug: building the snapshot panicked".to_owned();
-            Err(Refused { problems, inputs: self.inputs.clone() })
+            Err(Refused { problems, inputs: self.inputs.clone(), renewed: None })
         });
         let inputs = match &result {
             Ok(built) => &built.inputs,
@@ -143,7 +157,7 @@ impl Reloader {
         }
         match result {
             Ok(built) => Ok(self.accept(cause, built).await),
-            Err(refused) => Err(self.refuse(refused)),
+            Err(refused) => Err(self.refuse(refused).await),
         }
     }
 
@@ -175,8 +189,15 @@ impl Reloader {
         built.summary
     }
 
-    fn refuse(&self, refused: Refused) -> String {
+    async fn refuse(&self, refused: Refused) -> String {
         let problems = refused.problems;
+        if let Some(mut built) = refused.renewed {
+            self.status.reloaded(&built);
+            if let Some(retired) = built.retired.take() {
+                // As above.
+                _ = self.retirement.send(retired).await;
+            }
+        }
         event::error(
             "control",
             format_args!("reload refused\n{}; the running configuration is unchanged", problems.trim_end()),
@@ -238,7 +259,7 @@ mod tests {
             inputs.files.extend(included);
             let is_bad = |file: &Path| fs::read_to_string(file).unwrap().contains("bad");
             match inputs.files.iter().any(|file| is_bad(file)) {
-                true => Err(Refused { problems: "bad".to_owned(), inputs }),
+                true => Err(Refused { problems: "bad".to_owned(), inputs, renewed: None }),
                 false => Ok(Built { version: 2, inputs, ..Built::default() }),
             }
         })

@@ -10,7 +10,7 @@ use std::{
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
-use super::Built;
+use super::{Built, CertificateFacts};
 use crate::observe::prometheus::{Kind, Page};
 
 /// Written by the tasks, read by the admin port.
@@ -31,6 +31,7 @@ pub(super) struct Serving {
     pub(super) version: u64,
     pub(super) source: String,
     pub(super) since: SystemTime,
+    pub(super) certificates: Vec<CertificateFacts>,
 }
 
 /// The last reload, when it failed.
@@ -94,6 +95,17 @@ impl Status {
         page.single("coregate_snapshot_version", Kind::Gauge, help, serving.version);
         let help = "When it began to serve, in seconds since 1970.";
         page.single("coregate_snapshot_start_time_seconds", Kind::Gauge, help, unix_seconds(serving.since));
+        if !serving.certificates.is_empty() {
+            let (name, help) = (
+                "coregate_certificate_expiry_time_seconds",
+                "When a certificate expires, in seconds since 1970.",
+            );
+            page.family(name, Kind::Gauge, help);
+            for certificate in &serving.certificates {
+                let labels = [("names", &*certificate.names), ("subject", &*certificate.subject)];
+                page.sample(name, &labels, certificate.not_after);
+            }
+        }
         page.family("coregate_reloads_total", Kind::Counter, "Reloads of the configuration.");
         page.sample("coregate_reloads_total", &[("result", "ok")], read(&self.reloads));
         page.sample("coregate_reloads_total", &[("result", "failed")], read(&self.reloads_refused));
@@ -109,7 +121,12 @@ impl Status {
 
 impl Serving {
     fn new(built: &Built) -> Self {
-        Self { version: built.version, source: built.source.clone(), since: SystemTime::now() }
+        Self {
+            version: built.version,
+            source: built.source.clone(),
+            since: SystemTime::now(),
+            certificates: built.certificates.clone(),
+        }
     }
 }
 

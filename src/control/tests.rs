@@ -95,6 +95,7 @@ impl Gateway {
             build: build(file, first.clone(), sender),
             first,
             follow: None,
+            chores: Vec::new(),
             watch: true,
             signals: None,
         })
@@ -148,7 +149,7 @@ fn build(file: PathBuf, first: Built, builds: Sender<(Cause, String)>) -> Arc<Bu
         let text = fs::read_to_string(&file).unwrap();
         _ = builds.send((cause, text.clone()));
         match text.split(' ').next() {
-            Some("bad") => Err(Refused { problems: text, inputs: first.inputs.clone() }),
+            Some("bad") => Err(Refused { problems: text, inputs: first.inputs.clone(), renewed: None }),
             Some("panic") => panic!("as the test wants it"),
             _ => {
                 let version = version.fetch_add(1, Ordering::Relaxed) + 1;

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use super::Source;
+use super::{Source, tls::Tls};
 use crate::{
     config::{self, Address, Config, Loaded},
     control::{self, Built, Cause, Follow, Followed, Refused},
@@ -42,6 +42,7 @@ struct State {
     resolved: Resolved,
     identities: Identities,
     names: Names,
+    tls: Tls,
 }
 
 impl Numbers for Names {
@@ -67,8 +68,9 @@ impl Builder {
         bound: Vec<Option<SocketAddr>>,
         names_cell: Arc<NamesCell>,
         log: writer::Handle,
+        tls: Tls,
         seed: u64,
-    ) -> (Self, Built) {
+    ) -> Result<(Self, Built), String> {
         let mut warnings = Vec::new();
         let mut state = State {
             resolved: look_up(&config, &Resolved::new(), &mut warnings),
@@ -76,7 +78,9 @@ impl Builder {
             names: Names::default(),
             config,
             bound,
+            tls,
         };
+        state.tls.prepare(&state.config, &mut warnings)?;
         let snapshot = state.build();
         names_cell.store(Arc::new(state.names.clone()));
         let built = Built {
@@ -85,12 +89,13 @@ impl Builder {
             inputs: inputs(files),
             summary: String::new(),
             warnings,
+            certificates: state.tls.facts(),
             retired: None,
         };
         let cell = Arc::new(SnapshotCell::from_pointee(snapshot));
         #[expect(clippy::disallowed_types, reason = "only threads that may block take it; no shard does")]
         let state = std::sync::Mutex::new(state);
-        (Self { source, cell, names_cell, log, state }, built)
+        Ok((Self { source, cell, names_cell, log, state }, built))
     }
 
     pub(super) fn cell(&self) -> Arc<SnapshotCell> {
@@ -107,10 +112,16 @@ impl Builder {
         let mut state = self.state();
         let (mut config, files, mut warnings) = match cause {
             Cause::Addresses => (state.config.clone(), Vec::new(), Vec::new()),
-            Cause::Signal | Cause::Files | Cause::Asked => self.load_again()?,
+            Cause::Signal | Cause::Files | Cause::Asked => match self.load_again() {
+                Ok(loaded) => loaded,
+                Err(refused) => return Err(self.renew_certificates(&mut state, refused)),
+            },
         };
-        keep_what_needs_a_restart(&state.config, &mut config, &mut warnings)
-            .map_err(|problems| Refused { problems, inputs: inputs(files.clone()) })?;
+        keep_what_needs_a_restart(&state.config, &mut config, &mut warnings).map_err(|problems| Refused {
+            problems,
+            inputs: inputs(files.clone()),
+            renewed: None,
+        })?;
         let resolved = match cause {
             Cause::Addresses => state.resolved.clone(),
             Cause::Signal | Cause::Files | Cause::Asked => look_up(&config, &state.resolved, &mut warnings),
@@ -126,6 +137,7 @@ impl Builder {
             inputs: inputs(files),
             summary,
             warnings,
+            certificates: Vec::new(),
             retired: None,
         };
         if built.summary.is_empty() {
@@ -134,17 +146,47 @@ impl Builder {
         let settings = control::log_settings(&config.log);
         if let Err(error) = self.log.apply(&settings) {
             let problems = format!("error: [log]: {error}\n1 error\n");
-            return Err(Refused { problems, inputs: built.inputs });
+            return Err(Refused { problems, inputs: built.inputs, renewed: None });
+        }
+        if let Err(problems) = state.tls.prepare(&config, &mut built.warnings) {
+            return Err(Refused { problems, inputs: built.inputs, renewed: None });
         }
         // Not before: what is known here is what serves, and addresses that are followed are compared with it.
         state.resolved = resolved;
         state.config = config;
+        built.certificates = state.tls.facts();
         let snapshot = state.build();
         built.version = snapshot.version;
         self.names_cell.store(Arc::new(state.names.clone()));
         let retired: Arc<Snapshot> = self.cell.swap(Arc::new(snapshot));
         built.retired = Some(retired);
         Ok(built)
+    }
+
+    /// Takes over new certificates although the configuration was refused: one that ends tonight does not wait for somebody to
+    /// mend something else. Each file that is not good keeps what was read from it before.
+    fn renew_certificates(&self, state: &mut State, mut refused: Refused) -> Refused {
+        let Some(tls) = &state.config.tls else { return refused };
+        let (fresh, _) = config::refresh_tls(tls);
+        if format!("{:?}", fresh.offer) == format!("{:?}", tls.offer) {
+            return refused;
+        }
+        let config = Config { tls: Some(fresh), ..state.config.clone() };
+        if state.tls.prepare(&config, &mut Vec::new()).is_ok() {
+            state.config = config;
+            let snapshot = state.build();
+            let mut built = Built {
+                version: snapshot.version,
+                source: self.source.to_string(),
+                certificates: state.tls.facts(),
+                ..Built::default()
+            };
+            let retired: Arc<Snapshot> = self.cell.swap(Arc::new(snapshot));
+            built.retired = Some(retired);
+            refused.renewed = Some(Box::new(built));
+            refused.problems.push_str("\ncertificates that could be read were replaced");
+        }
+        refused
     }
 
     fn load_again(&self) -> Result<(Config, Vec<PathBuf>, Vec<String>), Refused> {
@@ -160,16 +202,26 @@ impl Builder {
                 };
                 Ok((loaded.config, loaded.files, warnings))
             }
-            Err(problems) => {
-                Err(Refused { problems: problems.render(false), inputs: inputs(problems.files().to_vec()) })
-            }
+            Err(problems) => Err(Refused {
+                problems: problems.render(false),
+                inputs: inputs(problems.files().to_vec()),
+                renewed: None,
+            }),
         }
     }
 }
 
 impl State {
     fn build(&mut self) -> Snapshot {
-        snapshot::build(&self.config, &self.resolved, &self.bound, &mut self.identities, &mut self.names)
+        let tls = self.tls.configs();
+        snapshot::build(
+            &self.config,
+            &self.resolved,
+            &self.bound,
+            &tls,
+            &mut self.identities,
+            &mut self.names,
+        )
     }
 }
 
@@ -297,8 +349,12 @@ fn difference(old: &Config, new: &Config) -> String {
     let service = |service: &config::Service| (service.name.to_string(), format!("{service:?}"));
     count_changes(&mut text, "service", old.services.iter().map(service), new.services.iter().map(service));
     let rest = |config: &Config| format!("{:?}{:?}{:?}", config.trusted_proxies, config.limits, config.log);
+    let offer = |config: &Config| config.tls.as_ref().map(|tls| format!("{:?}", tls.offer));
     if rest(old) != rest(new) {
         text.push_str(if text.is_empty() { "settings changed" } else { "; settings changed" });
+    }
+    if offer(old) != offer(new) {
+        text.push_str(if text.is_empty() { "certificates changed" } else { "; certificates changed" });
     }
     text
 }

@@ -40,7 +40,12 @@ pub struct Forwarded<'a> {
     pub host: &'a [u8],
     /// The peer is a trusted proxy: what it says is kept and our word is added to it.
     pub trusted: bool,
+    /// The client's certificate, where it proved to have one: its subject and its fingerprint.
+    pub certificate: Option<(&'a [u8], &'a [u8])>,
 }
+
+/// Begins the names of the fields that tell services of a client's certificate. Nobody but us and trusted proxies may send them.
+const CERTIFICATE_FIELDS: &[u8] = b"X-Client-Cert-";
 
 /// Appends the head.
 #[expect(clippy::wildcard_enum_match_arm, reason = "what has no meaning here is passed on")]
@@ -61,7 +66,11 @@ pub fn write_request(out: &mut Vec<u8>, onward: &Onward<'_>) {
         Known::XForwardedProto | Known::XForwardedHost | Known::XForwardedPort | Known::Forwarded => trusted,
         Known::XRequestId => onward.request_id.is_none(),
         Known::Expect => onward.expect,
-        Known::Other => trusted || !is_forwarded_with_underscores(field.name.of(onward.bytes)),
+        Known::Other => {
+            let name = field.name.of(onward.bytes);
+            (trusted || !is_forwarded_with_underscores(name))
+                && (!is_certificate_field(name) || (trusted && onward.forwarded.certificate.is_none()))
+        }
         _ => true,
     });
     forwarded(out, onward);
@@ -80,6 +89,12 @@ pub fn write_request(out: &mut Vec<u8>, onward: &Onward<'_>) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Many services read `_` for `-`.
+fn is_certificate_field(name: &[u8]) -> bool {
+    let same = |(byte, ours): (&u8, &u8)| byte.eq_ignore_ascii_case(ours) || (*byte, *ours) == (b'_', b'-');
+    name.len() >= CERTIFICATE_FIELDS.len() && name.iter().zip(CERTIFICATE_FIELDS).all(same)
+}
+
 /// Whether a name is `X-Forwarded-…` with an underscore somewhere. CGI and its heirs read both as one name, so what a stranger
 /// writes there would stand beside our word, or in its place.
 fn is_forwarded_with_underscores(name: &[u8]) -> bool {
@@ -94,7 +109,7 @@ fn is_forwarded_with_underscores(name: &[u8]) -> bool {
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "other fields are none of its business")]
 fn forwarded(out: &mut Vec<u8>, onward: &Onward<'_>) {
-    let Forwarded { peer, proto, host, trusted } = onward.forwarded;
+    let Forwarded { peer, proto, host, trusted, certificate } = onward.forwarded;
     out.extend_from_slice(b"X-Forwarded-For: ");
     let (mut has_proto, mut has_host) = (false, false);
     if trusted {
@@ -115,6 +130,10 @@ fn forwarded(out: &mut Vec<u8>, onward: &Onward<'_>) {
     }
     if !has_host && !host.is_empty() {
         put(out, &[b"X-Forwarded-Host: ", host, b"\r\n"]);
+    }
+    if let Some((subject, fingerprint)) = certificate {
+        put(out, &[b"X-Client-Cert-Verified: SUCCESS\r\nX-Client-Cert-Subject: ", subject]);
+        put(out, &[b"\r\nX-Client-Cert-Fingerprint: ", fingerprint, b"\r\n"]);
     }
 }
 

@@ -53,6 +53,12 @@ pub struct Counters {
     pub retries_refused: u64,
     /// Upgraded connections (WebSocket).
     pub tunnels: u64,
+    /// TLS handshakes with clients that were completed, resumed ones included.
+    pub tls_handshakes: u64,
+    /// Those that a ticket resumed.
+    pub tls_resumed: u64,
+    /// Those that failed.
+    pub tls_failed: u64,
 }
 
 /// A gauge is read when the shard is asked; it is not reset.

@@ -223,6 +223,9 @@ fn write_counters(page: &mut Page, totals: &Totals) {
         ("retries", "Attempts after the first.", counters.retries),
         ("retries_refused", "Retries not made because the budget was used up.", counters.retries_refused),
         ("tunnels", "Upgraded connections.", counters.tunnels),
+        ("tls_handshakes", "TLS handshakes with clients that were completed.", counters.tls_handshakes),
+        ("tls_resumed", "TLS handshakes with clients that a ticket resumed.", counters.tls_resumed),
+        ("tls_handshakes_failed", "TLS handshakes with clients that failed.", counters.tls_failed),
     ] {
         page.single(&format!("coregate_{name}_total"), Kind::Counter, help, count);
     }

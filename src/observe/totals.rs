@@ -110,6 +110,9 @@ impl Counters {
             retries,
             retries_refused,
             tunnels,
+            tls_handshakes,
+            tls_resumed,
+            tls_failed,
         } = delta;
         self.connections_opened += connections_opened;
         self.connections_refused += connections_refused;
@@ -121,6 +124,9 @@ impl Counters {
         self.retries += retries;
         self.retries_refused += retries_refused;
         self.tunnels += tunnels;
+        self.tls_handshakes += tls_handshakes;
+        self.tls_resumed += tls_resumed;
+        self.tls_failed += tls_failed;
     }
 }
 

@@ -33,6 +33,8 @@ pub enum Why {
     ConnectRefused,
     /// The connection to the endpoint was not established in time.
     ConnectTimeout,
+    /// The TLS handshake with the endpoint failed: its certificate, most often.
+    UpstreamTls,
     /// No response head came within the route's `timeout`.
     UpstreamTimeout,
     /// The upstream connection broke before a response head.
@@ -66,7 +68,7 @@ pub enum Side {
 }
 
 impl Why {
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Ok,
         Self::ClientClosed,
         Self::BadRequest,
@@ -80,6 +82,7 @@ impl Why {
         Self::NoEndpoint,
         Self::ConnectRefused,
         Self::ConnectTimeout,
+        Self::UpstreamTls,
         Self::UpstreamTimeout,
         Self::UpstreamReset,
         Self::UpstreamBadResponse,
@@ -108,6 +111,7 @@ impl Why {
             Self::NoEndpoint => "no_endpoint",
             Self::ConnectRefused => "connect_refused",
             Self::ConnectTimeout => "connect_timeout",
+            Self::UpstreamTls => "upstream_tls",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::UpstreamReset => "upstream_reset",
             Self::UpstreamBadResponse => "upstream_bad_response",
@@ -136,6 +140,7 @@ impl Why {
             Self::NoEndpoint
             | Self::ConnectRefused
             | Self::ConnectTimeout
+            | Self::UpstreamTls
             | Self::UpstreamTimeout
             | Self::UpstreamReset
             | Self::UpstreamBadResponse

@@ -33,6 +33,7 @@ pub(super) struct Slot {
     write_at: Cell<Tick>,
     /// When the pending read should give its buffer back.
     release_at: Cell<Tick>,
+    released: Cell<bool>,
     /// Where in the wheel the slot waits; `NEVER` when it does not.
     waits_at: Cell<Tick>,
     read_expired: Cell<bool>,
@@ -51,6 +52,7 @@ impl Slot {
             read_at: Cell::new(Tick::NEVER),
             write_at: Cell::new(Tick::NEVER),
             release_at: Cell::new(Tick::NEVER),
+            released: Cell::new(false),
             waits_at: Cell::new(Tick::NEVER),
             read_expired: Cell::new(false),
             write_expired: Cell::new(false),
@@ -98,6 +100,16 @@ impl Slot {
         self.canceller.borrow_mut().get_or_insert_default().handle()
     }
 
+    /// The deadline of the read that is under way; others may have moved it.
+    pub(super) fn read_until(&self) -> Tick {
+        self.read_at.get()
+    }
+
+    /// Whether the last read was asked for its buffer.
+    pub(super) fn was_released(&self) -> bool {
+        self.released.get()
+    }
+
     pub(super) fn is_reading(&self) -> bool {
         self.read_at.get() != Tick::NEVER
     }
@@ -105,6 +117,7 @@ impl Slot {
     /// Asks the pending read for its buffer.
     pub(super) fn release(&self) {
         self.release_at.set(Tick::NEVER);
+        self.released.set(true);
         let canceller = self.canceller.borrow_mut().take();
         if let Some(canceller) = canceller {
             canceller.cancel();
@@ -342,6 +355,7 @@ impl Armed<'_> {
 
     /// Asks for the read's buffer back at `at`. The handle goes into the read.
     pub(super) fn releasing(&self, at: Tick) -> CancelHandle {
+        self.guard.0.released.set(false);
         self.timers.arm(&self.guard.0, &self.guard.0.release_at, at);
         self.guard.0.canceller()
     }

@@ -16,19 +16,25 @@
 mod ahead;
 mod buffer;
 pub mod deadline;
+mod handshake;
 mod listener;
 mod mailbox;
+mod session;
 mod start;
 mod stream;
 mod task;
+mod turnstile;
 
 pub use self::{
     ahead::ReadAhead,
     buffer::{Buffer, Buffers},
     deadline::Timers,
+    handshake::HandshakeFault,
     listener::{Listener, ListenerHandle, Peer, Socket},
     mailbox::{Mailbox, Postbox, mailbox},
+    session::Facts as TlsFacts,
     start::{DriverUsed, Runtime, pin_to_core, why_blocked},
     stream::{Idle, IoFault, Reader, Stream, StreamHandle, Writer},
     task::{Gate, Notify, sleep, spawn},
+    turnstile::Turnstile,
 };

@@ -7,11 +7,13 @@ use monoio::{
     io::{AsyncReadRent, AsyncWriteRent, CancelableAsyncReadRent, OwnedReadHalf, OwnedWriteHalf, Splitable},
     net::{TcpStream, UnixStream},
 };
-use rustix::net::{RecvFlags, Shutdown};
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
+use rustls::pki_types::CertificateDer;
 
 use super::{
     Buffer, Timers,
     deadline::{Armed, HalfGuard, Slot},
+    session::{Facts, Session},
 };
 use crate::clock::Tick;
 
@@ -49,6 +51,8 @@ pub struct Reader {
     guard: HalfGuard,
     half: ReadHalf,
     timers: Rc<Timers>,
+    /// `None` on a plain stream.
+    pub(super) tls: Option<Rc<Session>>,
 }
 
 /// The sending half.
@@ -57,7 +61,11 @@ pub struct Writer {
     half: WriteHalf,
     timers: Rc<Timers>,
     sent: u64,
+    pub(super) tls: Option<Rc<Session>>,
 }
+
+/// How long a peer may take to make room for the last record.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Both halves of a connection.
 pub struct Stream {
@@ -80,8 +88,14 @@ impl Stream {
 
     fn new(slot: &Rc<Slot>, read: ReadHalf, write: WriteHalf, timers: &Rc<Timers>) -> Self {
         Self {
-            reader: Reader { guard: HalfGuard::new(slot), half: read, timers: Rc::clone(timers) },
-            writer: Writer { guard: HalfGuard::new(slot), half: write, timers: Rc::clone(timers), sent: 0 },
+            reader: Reader { guard: HalfGuard::new(slot), half: read, timers: Rc::clone(timers), tls: None },
+            writer: Writer {
+                guard: HalfGuard::new(slot),
+                half: write,
+                timers: Rc::clone(timers),
+                sent: 0,
+                tls: None,
+            },
         }
     }
 
@@ -105,6 +119,11 @@ impl Stream {
             Ok(Err(error)) => Err(IoFault::Broken(error)),
             Err(_) => Err(IoFault::TooSlow),
         }
+    }
+
+    /// Whether TLS is spoken.
+    pub fn is_secure(&self) -> bool {
+        self.reader.tls.is_some()
     }
 
     /// A way to end this stream from elsewhere on the shard.
@@ -171,6 +190,12 @@ impl StreamHandle {
     }
 }
 
+/// How a read begins.
+enum Begun {
+    Lent(Vec<u8>),
+    Done(Result<usize, IoFault>),
+}
+
 impl Reader {
     pub(super) fn timers(&self) -> Rc<Timers> {
         Rc::clone(&self.timers)
@@ -182,19 +207,28 @@ impl Reader {
 
     /// Reads what has arrived behind the unread bytes of `buffer`, as far as its room goes. Returns how many bytes came; 0 is
     /// the end of the stream. Never loses a byte: after `TooSlow` everything that had arrived is in `buffer`.
+    ///
+    /// A TLS stream that ends without `close_notify` is `Broken`: somebody may have cut it (RFC 8446 §6.1).
     pub async fn read(&mut self, buffer: &mut Buffer, until: Tick) -> Result<usize, IoFault> {
-        let bytes = std::mem::take(&mut buffer.bytes);
-        let (start, end) = (bytes.len(), bytes.capacity() - Buffer::TAIL);
-        debug_assert!(start < end, "a read needs room");
-        self.armed().reading(until);
-        let spare = SliceMut::new(bytes, start, end);
-        let (result, spare) = match &mut self.half {
-            ReadHalf::Tcp(half) => half.read(spare).await,
-            ReadHalf::Unix(half) => half.read(spare).await,
-        };
-        buffer.bytes = spare.into_inner();
-        self.armed().read_done();
-        self.outcome(result)
+        let mut until = until;
+        loop {
+            let bytes = match self.begin_read(buffer) {
+                Begun::Lent(bytes) => bytes,
+                Begun::Done(result) => return result,
+            };
+            let (start, end) = (bytes.len(), bytes.capacity() - Buffer::TAIL);
+            self.armed().reading(until);
+            let spare = SliceMut::new(bytes, start, end);
+            let (result, spare) = match &mut self.half {
+                ReadHalf::Tcp(half) => half.read(spare).await,
+                ReadHalf::Unix(half) => half.read(spare).await,
+            };
+            // Kept by the next read, where these bytes were no plaintext.
+            until = self.guard.slot().read_until();
+            if let Some(result) = self.end_read(buffer, spare.into_inner(), result) {
+                return result;
+            }
+        }
     }
 
     /// Like [`Reader::read`], but gives up, with nothing lost, when nothing came before `release`.
@@ -204,21 +238,28 @@ impl Reader {
         release: Tick,
         until: Tick,
     ) -> Result<Idle, IoFault> {
-        let bytes = std::mem::take(&mut buffer.bytes);
-        let (start, end) = (bytes.len(), bytes.capacity() - Buffer::TAIL);
-        debug_assert!(start < end, "a read needs room");
-        self.armed().reading(until);
-        let cancel = self.armed().releasing(release);
-        let spare = SliceMut::new(bytes, start, end);
-        let (result, spare) = match &mut self.half {
-            ReadHalf::Tcp(half) => half.cancelable_read(spare, cancel).await,
-            ReadHalf::Unix(half) => half.cancelable_read(spare, cancel).await,
-        };
-        buffer.bytes = spare.into_inner();
-        self.armed().read_done();
-        match result {
-            Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => Ok(Idle::Quiet),
-            result => self.outcome(result).map(Idle::Bytes),
+        let mut until = until;
+        loop {
+            let bytes = match self.begin_read(buffer) {
+                Begun::Lent(bytes) => bytes,
+                Begun::Done(result) => return result.map(Idle::Bytes),
+            };
+            let (start, end) = (bytes.len(), bytes.capacity() - Buffer::TAIL);
+            self.armed().reading(until);
+            let cancel = self.armed().releasing(release);
+            let spare = SliceMut::new(bytes, start, end);
+            let (result, spare) = match &mut self.half {
+                ReadHalf::Tcp(half) => half.cancelable_read(spare, cancel).await,
+                ReadHalf::Unix(half) => half.cancelable_read(spare, cancel).await,
+            };
+            until = self.guard.slot().read_until();
+            let is_quiet = matches!(&result, Err(error) if error.raw_os_error() == Some(libc::ECANCELED));
+            match self.end_read(buffer, spare.into_inner(), result) {
+                _ if is_quiet => return Ok(Idle::Quiet),
+                Some(result) => return result.map(Idle::Bytes),
+                None if self.guard.slot().was_released() => return Ok(Idle::Quiet),
+                None => {}
+            }
         }
     }
 
@@ -241,8 +282,88 @@ impl Reader {
         self.armed().read_done();
         let count = self.outcome(result)?;
         *buffer = memory();
-        buffer.extend(&tiny[..count]);
-        Ok(count)
+        let Some(session) = &self.tls else {
+            buffer.extend(&tiny[..count]);
+            return Ok(count);
+        };
+        if count == 0 {
+            return Err(IoFault::Broken(io::ErrorKind::UnexpectedEof.into()));
+        }
+        session.receive(&tiny[..count]);
+        drop(tiny);
+        self.read(buffer, until).await
+    }
+
+    /// The memory for the kernel to read into: the buffer's own or, for ciphertext, the session's. Nothing is read where a session
+    /// has plaintext already.
+    fn begin_read(&self, buffer: &mut Buffer) -> Begun {
+        debug_assert!(buffer.room() > 0, "a read needs room");
+        let Some(session) = &self.tls else { return Begun::Lent(std::mem::take(&mut buffer.bytes)) };
+        match session.open(buffer) {
+            None => Begun::Lent(session.lend(buffer.room())),
+            Some(result) => {
+                if result.is_err() {
+                    self.say_last_words(session);
+                }
+                Begun::Done(result.map_err(IoFault::Broken))
+            }
+        }
+    }
+
+    /// Takes the memory back. `None` when there is no plaintext yet.
+    fn end_read(
+        &self,
+        buffer: &mut Buffer,
+        bytes: Vec<u8>,
+        result: io::Result<usize>,
+    ) -> Option<Result<usize, IoFault>> {
+        self.armed().read_done();
+        let Some(session) = &self.tls else {
+            buffer.bytes = bytes;
+            return Some(self.outcome(result));
+        };
+        session.received(bytes);
+        match self.outcome(result) {
+            Ok(0) => Some(Err(IoFault::Broken(io::ErrorKind::UnexpectedEof.into()))),
+            Ok(_) => None,
+            Err(fault) => Some(Err(fault)),
+        }
+    }
+
+    /// Reads ciphertext for a handshake.
+    pub(super) async fn receive_into(&mut self, session: &Session, until: Tick) -> Result<(), IoFault> {
+        let bytes = session.lend(0);
+        let (start, end) = (bytes.len(), bytes.capacity() - Buffer::TAIL);
+        self.armed().reading(until);
+        let spare = SliceMut::new(bytes, start, end);
+        let (result, spare) = match &mut self.half {
+            ReadHalf::Tcp(half) => half.read(spare).await,
+            ReadHalf::Unix(half) => half.read(spare).await,
+        };
+        self.armed().read_done();
+        session.received(spare.into_inner());
+        match self.outcome(result)? {
+            0 => Err(IoFault::Broken(io::ErrorKind::UnexpectedEof.into())),
+            _ => Ok(()),
+        }
+    }
+
+    /// What the handshake of a TLS stream came to.
+    pub fn tls_facts(&self) -> Option<Facts> {
+        Some(self.tls.as_ref()?.facts())
+    }
+
+    /// The certificate the peer of a TLS stream proved to have.
+    pub fn peer_certificate(&self) -> Option<CertificateDer<'static>> {
+        self.tls.as_ref()?.peer_certificate()
+    }
+
+    /// Sends an alert without waiting. Where the socket is full, or a record is under way, the peer does without.
+    pub(super) fn say_last_words(&self, session: &Session) {
+        if let Some(words) = session.last_words() {
+            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            let _ = self.guard.slot().with_socket(|socket| rustix::net::send(socket, &words, flags));
+        }
     }
 
     fn outcome(&self, result: io::Result<usize>) -> Result<usize, IoFault> {
@@ -273,30 +394,44 @@ impl Writer {
         patience: Duration,
     ) -> Result<(), IoFault> {
         let mut place = place;
-        while !place.is_empty() {
-            let bytes = std::mem::take(&mut buffer.bytes);
+        loop {
+            let (bytes, part) = match &self.tls {
+                None if place.is_empty() => return Ok(()),
+                None => (std::mem::take(&mut buffer.bytes), place.clone()),
+                Some(session) => {
+                    let mut plain = &buffer.bytes[place.clone()];
+                    let sealed = session.seal(&mut plain).map_err(IoFault::Broken)?;
+                    place.start = place.end - plain.len();
+                    let Some(sealed) = sealed else { return Ok(()) };
+                    sealed
+                }
+            };
             self.armed().writing(self.timers.clock.after(patience));
-            let slice = bytes.slice(place.clone());
+            let slice = bytes.slice(part);
             let (result, slice) = match &mut self.half {
                 WriteHalf::Tcp(half) => half.write(slice).await,
                 WriteHalf::Unix(half) => half.write(slice).await,
             };
-            buffer.bytes = slice.into_inner();
             self.armed().write_done();
-            match result {
-                _ if self.armed().write_expired() => return Err(IoFault::TooSlow),
-                Ok(0) => return Err(IoFault::Broken(io::ErrorKind::WriteZero.into())),
-                Ok(count) => {
-                    self.sent += count as u64;
-                    place.start += count;
-                    if !place.is_empty() {
-                        self.timers.clock.now_us();
-                    }
-                }
-                Err(error) => return Err(IoFault::Broken(error)),
+            let result = match result {
+                _ if self.armed().write_expired() => Err(IoFault::TooSlow),
+                Ok(0) => Err(IoFault::Broken(io::ErrorKind::WriteZero.into())),
+                Ok(count) => Ok(count),
+                Err(error) => Err(IoFault::Broken(error)),
+            };
+            match &self.tls {
+                None => buffer.bytes = slice.into_inner(),
+                Some(session) => session.sent(slice.into_inner(), result.as_ref().ok().copied()),
+            }
+            let count = result?;
+            self.sent += count as u64;
+            if self.tls.is_none() {
+                place.start += count;
+            }
+            if !place.is_empty() {
+                self.timers.clock.now_us();
             }
         }
-        Ok(())
     }
 
     /// Sends everything unread and empties the buffer.
@@ -322,13 +457,21 @@ impl Writer {
         self.sent
     }
 
-    /// Says that nothing more will be sent.
-    pub fn finish(&mut self) {
+    /// Says that nothing more will be sent; on a TLS stream in the way that cannot be forged (RFC 8446 §6.1).
+    pub async fn finish(&mut self) {
+        if let Some(session) = &self.tls {
+            session.say_close();
+            // A peer that takes nothing does without it. Boxed: the connection's future must not pay for its end.
+            let _ = Box::pin(self.write(&mut Buffer::default(), 0..0, FAREWELL)).await;
+        }
         let _ = self.guard.slot().with_socket(|socket| rustix::net::shutdown(socket, Shutdown::Write));
     }
 
     /// Makes the coming close a reset, so that the peer cannot take what it got for the whole.
     pub fn reset_on_close(&mut self) {
+        if let Some(session) = &self.tls {
+            session.cut();
+        }
         let _ = self
             .guard
             .slot()
@@ -337,5 +480,20 @@ impl Writer {
 
     pub fn handle(&self) -> StreamHandle {
         StreamHandle(Rc::clone(self.guard.rc()))
+    }
+}
+
+impl Drop for Writer {
+    /// A TLS stream says that its end is meant, as far as that goes without waiting.
+    fn drop(&mut self) {
+        let Some(session) = &self.tls else { return };
+        if std::thread::panicking() {
+            return;
+        }
+        session.say_close();
+        if let Some(words) = session.last_words() {
+            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            let _ = self.guard.slot().with_socket(|socket| rustix::net::send(socket, &words, flags));
+        }
     }
 }

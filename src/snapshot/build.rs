@@ -6,6 +6,8 @@ use std::{
     sync::Arc,
 };
 
+use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
+
 use super::{Dial, Endpoint, ListenerFacts, Route, Service, Snapshot, Target};
 use crate::{
     balance::{Facts, Health, Policy},
@@ -16,6 +18,14 @@ use crate::{
 
 /// Addresses of the names that endpoints have, as the control thread resolved them. A missing name does not resolve now.
 pub type Resolved = HashMap<(Arc<str>, u16), Vec<SocketAddr>>;
+
+/// How TLS is spoken: each list by shard, empty where it is not.
+#[derive(Clone, Default)]
+pub struct TlsConfigs {
+    pub listeners: Arc<[Arc<ServerConfig>]>,
+    /// In the order of the configuration's services.
+    pub services: Vec<Arc<[Arc<ClientConfig>]>>,
+}
 
 /// Numbers for metrics and logs; the same name gets the same number as long as the process lives.
 pub trait Numbers {
@@ -38,8 +48,9 @@ pub struct Identities {
     instance: Box<str>,
 }
 
-/// The service's place, and how and under which name its endpoint is reached.
-type EndpointKey = (usize, Dial, Arc<str>);
+/// The service's place, how and under which name its endpoint is reached, and how certificates are judged: a connection that was
+/// trusted under other rules is not used.
+type EndpointKey = (usize, Dial, Arc<str>, Arc<str>);
 
 struct ServiceIdentity {
     slot: usize,
@@ -59,6 +70,7 @@ pub fn build(
     config: &Config,
     resolved: &Resolved,
     bound: &[Option<SocketAddr>],
+    tls: &TlsConfigs,
     identities: &mut Identities,
     numbers: &mut dyn Numbers,
 ) -> Snapshot {
@@ -66,7 +78,8 @@ pub fn build(
     let services: Vec<Service> = config
         .services
         .iter()
-        .map(|service| build_service(service, resolved, bound, identities, numbers))
+        .zip(&tls.services)
+        .map(|(service, tls)| build_service(service, tls, resolved, bound, identities, numbers))
         .collect();
     let patterns: Vec<_> = config.routes.iter().map(|route| (route.pattern.clone(), route.on)).collect();
     Snapshot {
@@ -90,10 +103,13 @@ pub fn build(
                     headers_max: config.limits.headers_max,
                     lenient: listen.lenient,
                 },
+                tls: listen.tls,
+                proxy_protocol: listen.proxy_protocol,
                 loop_mark: format!("coregate-{}-{number}", identities.instance).into_bytes().into(),
             })
             .collect(),
         trusted_proxies: config.trusted_proxies.clone(),
+        tls: Arc::clone(&tls.listeners),
         limits: config.limits.clone(),
     }
 }
@@ -124,6 +140,7 @@ fn build_route(route: &config::Route, numbers: &mut dyn Numbers) -> Route {
 
 fn build_service(
     service: &config::Service,
+    tls: &Arc<[Arc<ClientConfig>]>,
     resolved: &Resolved,
     bound: &[Option<SocketAddr>],
     identities: &mut Identities,
@@ -137,6 +154,7 @@ fn build_service(
             identities.next_service - 1
         }
     };
+    let rules: Arc<str> = if tls.is_empty() { "".into() } else { format!("{:?}", service.tls).into() };
     let mut endpoints = Vec::new();
     let mut facts = Vec::new();
     let mut health = Vec::new();
@@ -144,7 +162,7 @@ fn build_service(
         for dial in dials(&endpoint.address, resolved) {
             let (place, marks) = identities
                 .endpoints
-                .entry((slot, dial.clone(), Arc::clone(&endpoint.url)))
+                .entry((slot, dial.clone(), Arc::clone(&endpoint.url), Arc::clone(&rules)))
                 .or_insert_with(|| {
                     identities.next_endpoint += 1;
                     (identities.next_endpoint - 1, Arc::new(Health::default()))
@@ -165,6 +183,7 @@ fn build_service(
                 own_listener: own_listener(&dial, bound),
                 dial,
                 authority: Arc::clone(&endpoint.authority),
+                tls: server_name(service, endpoint),
                 prefix: Arc::clone(&endpoint.prefix),
             });
         }
@@ -194,10 +213,19 @@ fn build_service(
         },
         keepalive: service.keepalive,
         connect: service.connect,
+        tls: Arc::clone(tls),
         endpoints,
         facts,
         health,
     }
+}
+
+/// The name the certificate of an endpoint must have.
+fn server_name(service: &config::Service, endpoint: &config::Endpoint) -> Option<ServerName<'static>> {
+    let host = endpoint.tls.as_ref()?;
+    let name = service.tls.name.as_ref().unwrap_or(host);
+    // A host that may not stand in a certificate (an underscore, say) matches none.
+    ServerName::try_from(name.to_string()).or_else(|_| ServerName::try_from("invalid")).ok()
 }
 
 /// One endpoint for each address a name has, as nginx does it.

@@ -8,9 +8,11 @@ pub mod cell;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 pub use self::{
-    build::{Identities, Numbers, Resolved, build},
+    build::{Identities, Numbers, Resolved, TlsConfigs, build},
     cell::{HeldSnapshot, SnapshotCell, SnapshotReader},
 };
+use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
+
 use crate::{
     balance::{Facts, Health, Policy},
     config::{Fixed, HostHeader, Network, Retry},
@@ -29,6 +31,8 @@ pub struct Snapshot {
     pub services: Vec<Service>,
     pub listeners: Vec<ListenerFacts>,
     pub trusted_proxies: Vec<Network>,
+    /// For listeners with TLS, by shard; empty when there is none.
+    pub tls: Arc<[Arc<ServerConfig>]>,
     pub limits: Limits,
     /// Whether an endpoint is one of our own listeners.
     pub calls_itself: bool,
@@ -40,6 +44,10 @@ pub struct ListenerFacts {
     /// As written in `listen`.
     pub name: Arc<str>,
     pub rules: Rules,
+    /// Whether TLS is spoken.
+    pub tls: bool,
+    /// Whether connections of trusted proxies begin with a header of theirs.
+    pub proxy_protocol: bool,
     /// The field value that recognises requests which left from this listener (RFC 8586).
     pub loop_mark: Box<[u8]>,
 }
@@ -83,6 +91,8 @@ pub struct Service {
     pub policy: Policy,
     pub keepalive: usize,
     pub connect: Duration,
+    /// For endpoints with TLS, by shard; empty when there is none.
+    pub tls: Arc<[Arc<ClientConfig>]>,
     pub endpoints: Vec<Endpoint>,
     /// Beside `endpoints`, in the shape that `balance` wants.
     pub facts: Vec<Facts>,
@@ -96,6 +106,8 @@ pub struct Endpoint {
     pub slot: usize,
     pub dial: Dial,
     pub authority: Arc<str>,
+    /// The name its certificate must have; `None` without TLS.
+    pub tls: Option<ServerName<'static>>,
     pub prefix: Arc<str>,
     /// Index into [`Snapshot::listeners`], when the endpoint is one of our own.
     pub own_listener: Option<usize>,

@@ -223,6 +223,7 @@ fn write_head(out: &mut Vec<u8>, endpoint: &Endpoint, request: &Request<'_>) {
                 proto: request.proto,
                 host: request.client_host,
                 trusted: request.trusted,
+                certificate: request.certificate,
             },
             request_id: request.request_id,
             body,

@@ -24,6 +24,8 @@ pub enum Fault {
     NoEndpoint,
     ConnectRefused,
     ConnectTimeout,
+    /// The TLS handshake failed.
+    Tls,
     /// The connection ended before a whole response head.
     Reset,
     /// Not HTTP as we pass it on.

@@ -3,16 +3,22 @@
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
+
+use rustls::pki_types::ServerName;
 
 use super::{Fault, exchange::Uploading};
 use crate::{
     balance::{self, State, Tried},
+    clock::Tick,
     http::{BodyLength, Field, ResponseHead, Span, Version},
-    observe::{Metrics, Outcome},
-    runtime::{Buffer, Buffers, IoFault, ReadAhead, Stream, StreamHandle, Timers, Writer},
-    snapshot::{Dial, Service, Snapshot},
+    observe::{Metrics, Outcome, event},
+    runtime::{
+        Buffer, Buffers, HandshakeFault, IoFault, ReadAhead, Stream, StreamHandle, Timers, Turnstile, Writer,
+    },
+    snapshot::{Dial, Endpoint, Service, Snapshot},
 };
 
 /// Before the first exchange.
@@ -41,6 +47,9 @@ pub struct Upstreams {
     pub timers: Rc<Timers>,
     pub buffers: Rc<Buffers>,
     pub metrics: Rc<RefCell<Metrics>>,
+    handshakes: Rc<Turnstile>,
+    /// Which of a service's TLS configurations is ours.
+    shard: usize,
     tables: RefCell<Tables>,
     fields: RefCell<Vec<Vec<Field>>>,
     random: Cell<u64>,
@@ -177,12 +186,16 @@ impl Upstreams {
         timers: Rc<Timers>,
         buffers: Rc<Buffers>,
         metrics: Rc<RefCell<Metrics>>,
+        handshakes: Rc<Turnstile>,
+        shard: usize,
         seed: u64,
     ) -> Rc<Self> {
         Rc::new(Self {
             timers,
             buffers,
             metrics,
+            handshakes,
+            shard,
             tables: RefCell::default(),
             fields: RefCell::default(),
             random: Cell::new(seed | 1),
@@ -249,21 +262,55 @@ impl Upstreams {
         }
     }
 
-    /// A new connection to the leased endpoint.
-    pub(super) async fn connect(&self, dial: &Dial, limit: Duration) -> Result<Box<Connection>, Fault> {
-        let connected = match dial {
-            Dial::Tcp(address) => Stream::connect(*address, limit, &self.timers).await,
-            Dial::Unix(path) => Stream::connect_unix(path, limit, &self.timers).await,
+    /// A new connection to an endpoint, within the service's `connect`.
+    pub(super) async fn connect(
+        &self,
+        service: &Service,
+        endpoint: &Endpoint,
+    ) -> Result<Box<Connection>, Fault> {
+        let until = self.timers.clock.after(service.connect);
+        let connected = match &endpoint.dial {
+            Dial::Tcp(address) => Stream::connect(*address, service.connect, &self.timers).await,
+            Dial::Unix(path) => Stream::connect_unix(path, service.connect, &self.timers).await,
             Dial::Unresolved => return Err(Fault::NoEndpoint),
         };
-        match connected {
-            Ok(stream) => {
-                self.metrics.borrow_mut().counters.upstream_opened += 1;
-                let open = OpenMark::new(&self.open, stream.handle());
-                Ok(Connection::new(stream, open))
+        let stream = match (connected, &endpoint.tls) {
+            (Ok(stream), None) => stream,
+            // Boxed: requests to services without TLS must not pay for it.
+            (Ok(stream), Some(name)) => Box::pin(self.secure(stream, service, name, until)).await?,
+            (Err(IoFault::TooSlow), _) => return Err(Fault::ConnectTimeout),
+            (Err(IoFault::Broken(_)), _) => return Err(Fault::ConnectRefused),
+        };
+        self.metrics.borrow_mut().counters.upstream_opened += 1;
+        let open = OpenMark::new(&self.open, stream.handle());
+        Ok(Connection::new(stream, open))
+    }
+
+    async fn secure(
+        &self,
+        stream: Stream,
+        service: &Service,
+        name: &ServerName<'static>,
+        until: Tick,
+    ) -> Result<Stream, Fault> {
+        let Some(config) = service.tls.get(self.shard) else { return Err(Fault::Tls) };
+        // Counted meanwhile, so that a shard that ends can end it.
+        let _open = OpenMark::new(&self.open, stream.handle());
+        let (config, name) = (Arc::clone(config), name.clone());
+        let secured =
+            stream.connect_tls(config, name, &self.buffers, &self.handshakes, until, service.connect).await;
+        match secured {
+            Ok(stream) => Ok(stream),
+            Err((HandshakeFault::TooSlow, _)) => Err(Fault::ConnectTimeout),
+            Err((HandshakeFault::Refused(error), _)) => {
+                event::warn("upstream", format_args!("service {}: TLS: {error}", service.name));
+                Err(Fault::Tls)
             }
-            Err(IoFault::TooSlow) => Err(Fault::ConnectTimeout),
-            Err(IoFault::Broken(_)) => Err(Fault::ConnectRefused),
+            Err((HandshakeFault::Broken(error), _)) => {
+                event::warn("upstream", format_args!("service {}: TLS: broken off: {error}", service.name));
+                Err(Fault::Tls)
+            }
+            Err((HandshakeFault::PlainHttp, _)) => Err(Fault::Tls),
         }
     }
 

@@ -32,6 +32,8 @@ pub struct Request<'r> {
     pub peer: &'r [u8],
     pub proto: &'r [u8],
     pub trusted: bool,
+    /// Subject and fingerprint of the client's certificate.
+    pub certificate: Option<(&'r [u8], &'r [u8])>,
     /// The id made here; `None` when the client's own is passed on.
     pub request_id: Option<&'r [u8]>,
     pub upgrade: Option<&'r [u8]>,
@@ -150,7 +152,7 @@ async fn attempt(
             other => return other,
         }
     }
-    match upstreams.connect(&endpoint.dial, service.connect).await {
+    match upstreams.connect(service, endpoint).await {
         Ok(connection) => exchange(upstreams, endpoint, connection, request).await,
         Err(fault) => Err(Failed { fault, nothing_sent: true, body_gone: None }),
     }
@@ -169,7 +171,7 @@ fn count(upstreams: &Upstreams, service: &Service, lease: &Lease, status: u16, f
 
 const fn outcome(fault: Fault) -> Outcome {
     match fault {
-        Fault::NoEndpoint | Fault::ConnectRefused | Fault::ConnectTimeout => Outcome::Connect,
+        Fault::NoEndpoint | Fault::ConnectRefused | Fault::ConnectTimeout | Fault::Tls => Outcome::Connect,
         Fault::Reset => Outcome::Reset,
         Fault::BadResponse => Outcome::Bad,
         Fault::Timeout => Outcome::Timeout,
@@ -194,7 +196,7 @@ impl Request<'_> {
 impl Retry {
     fn covers(&self, fault: Fault) -> bool {
         match fault {
-            Fault::ConnectRefused | Fault::ConnectTimeout => self.on_connect,
+            Fault::ConnectRefused | Fault::ConnectTimeout | Fault::Tls => self.on_connect,
             Fault::Reset | Fault::BadResponse => self.on_reset,
             Fault::Timeout => self.on_timeout,
             Fault::NoEndpoint

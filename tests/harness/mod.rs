@@ -7,7 +7,8 @@ mod directory;
 mod gateway;
 mod message;
 mod process;
-mod program;
+pub mod program;
+mod tls;
 mod upstream;
 mod wait;
 
@@ -17,5 +18,6 @@ pub use gateway::{Gateway, driver};
 pub use message::{Reply, Request};
 pub use process::Coregate;
 pub use program::{Nginx, Wrk, reserve};
+pub use tls::{Authority, TlsClient};
 pub use upstream::{Peer, Upstream, ok};
 pub use wait::{PATIENCE, now, pause, wait_until};

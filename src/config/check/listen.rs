@@ -60,15 +60,20 @@ fn one(node: &Node, problems: &mut Problems) -> Option<Listen> {
                 return None;
             };
             let word = read::string(entry, problems)?;
+            let (address, tls) = listener(word, problems)?;
             let mut listen = Listen {
                 name: word.shown().into(),
-                address: address(word, problems)?,
+                address,
                 backlog: BACKLOG_DEFAULT,
                 lenient: false,
+                tls,
+                proxy_protocol: false,
             };
             listen.backlog =
                 fields.or("backlog", listen.backlog, |entry| read::integer(entry, 1..=BACKLOG_MAX, problems));
             listen.lenient = fields.or("lenient", false, |entry| read::boolean(entry, problems));
+            listen.proxy_protocol =
+                fields.or("proxy_protocol", false, |entry| read::boolean(entry, problems));
             Some(listen)
         }
         Value::Integer(port) => {
@@ -90,14 +95,15 @@ fn line(line: Word<'_>, problems: &mut Problems) -> Option<Listen> {
         problems.error("an empty listen line").at(line.at(), "write \":8080\"");
         return None;
     };
-    let address = address(first, problems);
-    let (mut backlog, mut lenient) = (BACKLOG_DEFAULT, false);
+    let place = listener(first, problems);
+    let (mut backlog, mut lenient, mut proxy_protocol) = (BACKLOG_DEFAULT, false, false);
     for word in words {
         let (key, value) = word.split_once('=').map_or((word, None), |(key, value)| (key, Some(value)));
         match (key.as_str(), value) {
             ("lenient", None) => lenient = true,
-            ("lenient", Some(value)) => {
-                problems.error("`lenient` takes no value").at(value.at(), "");
+            ("proxy_protocol", None) => proxy_protocol = true,
+            (flag @ ("lenient" | "proxy_protocol"), Some(value)) => {
+                problems.error(format!("`{flag}` takes no value")).at(value.at(), "");
             }
             ("backlog", None) => {
                 problems.error("`backlog` needs a value").at(word.at(), "write backlog=1024");
@@ -115,20 +121,31 @@ fn line(line: Word<'_>, problems: &mut Problems) -> Option<Listen> {
             _ => read::unknown_key(key, &keys::LISTEN_FLAGS, problems),
         }
     }
-    Some(Listen { name: first.shown().into(), address: address?, backlog, lenient })
+    let (address, tls) = place?;
+    Some(Listen { name: first.shown().into(), address, backlog, lenient, tls, proxy_protocol })
+}
+
+/// An address, and whether TLS is spoken there: `https://:443`.
+fn listener(word: Word<'_>, problems: &mut Problems) -> Option<(Address, bool)> {
+    match url::scheme(word) {
+        Some((scheme, rest)) if scheme.as_str() == "https" => Some((plain(rest, 443, problems)?, true)),
+        _ => Some((address(word, problems)?, false)),
+    }
 }
 
 /// `:8080`, `127.0.0.1:8080`, `[::]:80`, `http://…`, `unix:/path`.
 pub(super) fn address(word: Word<'_>, problems: &mut Problems) -> Option<Address> {
-    let mut rest = word;
-    if let Some((scheme, behind)) = url::scheme(word) {
-        if scheme.as_str() != "http" {
-            let title = format!("a listener cannot speak {}://", scheme.shown());
-            problems.error(title).at(scheme.at(), "this build listens for http:// only");
-            return None;
-        }
-        rest = behind;
+    let Some((scheme, rest)) = url::scheme(word) else { return plain(word, 80, problems) };
+    if scheme.as_str() != "http" {
+        let title = format!("a listener cannot speak {}://", scheme.shown());
+        problems.error(title).at(scheme.at(), "http:// and https:// are spoken here");
+        return None;
     }
+    plain(rest, 80, problems)
+}
+
+/// What stands behind a scheme.
+fn plain(rest: Word<'_>, port_default: u16, problems: &mut Problems) -> Option<Address> {
     if let Some(path) = rest.strip_prefix("unix:") {
         return url::unix(path, problems);
     }
@@ -145,7 +162,7 @@ pub(super) fn address(word: Word<'_>, problems: &mut Problems) -> Option<Address
     let (host, port) = url::host_and_port(rest, problems)?;
     let port = match port {
         Some(port) => url::port_number(port, problems)?,
-        None => 80,
+        None => port_default,
     };
     let ip = match host {
         Host::Ip(ip) => ip,
@@ -217,6 +234,15 @@ mod tests {
     }
 
     #[test]
+    fn https_speaks_tls_on_port_443() {
+        check("'https://'", &[("https://", "Tcp([::]:443)")]);
+        check("'https://127.0.0.1:8443'", &[("https://127.0.0.1:8443", "Tcp(127.0.0.1:8443)")]);
+        let config = good(&format!("listen = ['https://:443', ':80', 'https://unix:/run/x']{ROUTES}"));
+        let tls: Vec<_> = config.listen.iter().map(|listen| listen.tls).collect();
+        assert_eq!(tls, [true, false, true]);
+    }
+
+    #[test]
     fn flags_follow_the_address_or_are_keys() {
         for listen in ["':80 backlog=7 lenient'", "{ address = ':80', backlog = 7, lenient = true }"] {
             let config = good(&format!("listen = {listen}{ROUTES}"));
@@ -249,8 +275,8 @@ mod tests {
             &["x.sock -> the path of a unix socket must be absolute [write unix:/run/app.sock]"],
         );
         check_wrong(
-            "'https://:443'",
-            &["https -> a listener cannot speak https:// [this build listens for http:// only]"],
+            "'quic://:443'",
+            &["quic -> a listener cannot speak quic:// [http:// and https:// are spoken here]"],
         );
     }
 
@@ -261,11 +287,14 @@ mod tests {
             &["lenint -> unknown key `lenint` in a listen line [did you mean `lenient`?]"],
         );
         check_wrong(
-            "':80 proxy_protocol'",
-            &["proxy_protocol -> unknown key `proxy_protocol` in a listen line [known are backlog, lenient]"],
+            "':80 reuseport'",
+            &[
+                "reuseport -> unknown key `reuseport` in a listen line [known are backlog, lenient, proxy_protocol]",
+            ],
         );
         check_wrong("':80 backlog'", &["backlog -> `backlog` needs a value [write backlog=1024]"]);
         check_wrong("':80 backlog=0'", &["0 -> `backlog`: 0 is not within 1 and 65535"]);
+        check_wrong("':80 proxy_protocol=v2'", &["v2 -> `proxy_protocol` takes no value"]);
         check_wrong("':80 lenient=yes'", &["yes -> `lenient` takes no value"]);
         check_wrong(
             "{ address = ':80', backlog = '7' }",

@@ -1,16 +1,23 @@
 //! `[services]`: a server line, a list of them, or a table.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
+
+use rustls::pki_types::ServerName;
 
 use super::{
     defaults::{self, Defaults},
     read::{self, Fields},
+    tls::authorities_of,
     units, url,
 };
-use crate::config::{
-    Balance, Endpoint, Service, keys,
-    problem::Problems,
-    raw::{Entry, Node, Place, Table, Value, Word},
+use crate::{
+    config::{
+        Balance, Endpoint, Service, ServiceTls, keys,
+        load::World,
+        problem::Problems,
+        raw::{Entry, Node, Place, Table, Value, Word},
+    },
+    tls::Verify,
 };
 
 const NAME_BYTES_MAX: usize = 64;
@@ -33,7 +40,14 @@ pub(super) struct Services<'a> {
 }
 
 impl<'a> Services<'a> {
-    pub(super) fn read(entry: Option<&Entry>, defaults: &'a Defaults, problems: &mut Problems) -> Self {
+    /// `files` gets every file that was read, or should have been.
+    pub(super) fn read(
+        entry: Option<&Entry>,
+        defaults: &'a Defaults,
+        world: &World<'_>,
+        files: &mut Vec<PathBuf>,
+        problems: &mut Problems,
+    ) -> Self {
         let mut services = Self {
             list: Vec::new(),
             defaults,
@@ -44,7 +58,7 @@ impl<'a> Services<'a> {
         let Some(table) = entry.and_then(|entry| read::table(entry, problems)) else { return services };
         for entry in &table.entries {
             check_name(entry, problems);
-            let service = service(entry, defaults, problems);
+            let service = service(entry, defaults, world, files, problems);
             services.by_name.insert(entry.key.as_str().to_owned(), services.list.len());
             services.named.push((entry.key.at(), false));
             services.list.push(service);
@@ -78,6 +92,7 @@ impl<'a> Services<'a> {
             balance: Balance::Random,
             keepalive: self.defaults.keepalive,
             connect: self.defaults.connect,
+            tls: ServiceTls::default(),
         };
         self.list.push(service);
         self.by_url.insert(text.to_owned(), self.list.len() - 1);
@@ -115,7 +130,13 @@ fn check_name(entry: &Entry, problems: &mut Problems) {
     }
 }
 
-fn service(entry: &Entry, defaults: &Defaults, problems: &mut Problems) -> Service {
+fn service(
+    entry: &Entry,
+    defaults: &Defaults,
+    world: &World<'_>,
+    files: &mut Vec<PathBuf>,
+    problems: &mut Problems,
+) -> Service {
     let name = entry.key.as_str();
     let mut service = Service {
         name: name.into(),
@@ -123,6 +144,7 @@ fn service(entry: &Entry, defaults: &Defaults, problems: &mut Problems) -> Servi
         balance: Balance::Random,
         keepalive: defaults.keepalive,
         connect: defaults.connect,
+        tls: ServiceTls::default(),
     };
     let before = problems.errors();
     match &entry.node.value {
@@ -136,6 +158,13 @@ fn service(entry: &Entry, defaults: &Defaults, problems: &mut Problems) -> Servi
                 fields.or("balance", service.balance, |entry| read::one_of(entry, &BALANCES, problems));
             service.keepalive =
                 fields.or("keepalive", service.keepalive, |entry| defaults::keepalive(entry, problems));
+            if let Some(entry) = fields.get("tls") {
+                service.tls = tls(entry, world, files, problems).unwrap_or_default();
+                if service.endpoints.iter().all(|endpoint| endpoint.tls.is_none()) {
+                    let title = format!("no server of service `{name}` is spoken to over TLS");
+                    problems.warning(title).at(entry.key.at(), "write https:// in its URL");
+                }
+            }
             service.connect =
                 fields.or("connect", service.connect, |entry| defaults::connect(entry, problems));
         }
@@ -147,6 +176,39 @@ fn service(entry: &Entry, defaults: &Defaults, problems: &mut Problems) -> Servi
         check_endpoints(entry, &service.endpoints, problems);
     }
     service
+}
+
+/// How the certificates of a service are judged.
+fn tls(
+    entry: &Entry,
+    world: &World<'_>,
+    files: &mut Vec<PathBuf>,
+    problems: &mut Problems,
+) -> Option<ServiceTls> {
+    let table = read::table(entry, problems)?;
+    let fields = Fields::new(table, &keys::SERVICE_TLS, problems);
+    let verify = fields.or("verify", true, |entry| read::boolean(entry, problems));
+    let authorities = fields.get("ca").map(|entry| authorities_of(entry, world, files, problems));
+    let name = fields.get("name").and_then(|entry| {
+        let word = read::string_for(entry, "a host name", problems)?;
+        if ServerName::try_from(word.as_str()).is_err() {
+            problems
+                .error(format!("`{}` is neither an address nor a host name", word.shown()))
+                .at(word.at(), "");
+        }
+        Some(word.as_str().to_ascii_lowercase().into())
+    });
+    let verify = match (verify, authorities) {
+        (false, None) => Verify::Not,
+        (true, None) => Verify::BySystem,
+        (true, Some(authorities)) => Verify::By(authorities?.1),
+        (false, Some(_)) => {
+            let remark = "with `verify = false` nobody looks at `ca`";
+            problems.error("certificates are verified, or they are not").at(entry.key.at(), remark);
+            return None;
+        }
+    };
+    Some(ServiceTls { verify, name })
 }
 
 const BALANCES: [(&str, Balance); 2] = [("random", Balance::Random), ("round_robin", Balance::RoundRobin)];
@@ -241,6 +303,7 @@ impl Server {
             url: shown,
             address: url.address,
             authority: url.authority,
+            tls: url.tls,
             prefix: url.prefix,
             weight: flags.weight,
             max_fails: flags.max_fails,
@@ -353,11 +416,50 @@ mod tests {
     }
 
     #[test]
+    fn https_names_the_certificate() {
+        let endpoint = |url: &str| {
+            let endpoint = good(&text(&format!("'{url}'"))).services.remove(0).endpoints.remove(0);
+            (endpoint.tls.as_deref().map(str::to_owned), endpoint.authority.to_string())
+        };
+        let expected = |host: &str, authority: &str| (Some(host.to_owned()), authority.to_owned());
+        assert_eq!(endpoint("https://App.internal"), expected("app.internal", "app.internal"));
+        assert_eq!(endpoint("https://app:80"), expected("app", "app:80"));
+        assert_eq!(endpoint("https://[::1]:3000/x"), expected("::1", "[::1]:3000"));
+        assert_eq!(endpoint("http://app:443"), (None, "app:443".to_owned()));
+    }
+
+    #[test]
+    fn certificates_are_verified_unless_somebody_says_not_to() {
+        let service =
+            |tls: &str| good(&text(&format!("{{ servers = 'https://a'{tls} }}"))).services.remove(0).tls;
+        assert!(matches!(service("").verify, Verify::BySystem));
+        assert!(matches!(service(", tls = { verify = false }").verify, Verify::Not));
+        let named = service(", tls = { name = 'B.example' }");
+        assert!(matches!(named.verify, Verify::BySystem));
+        assert_eq!(named.name.as_deref(), Some("b.example"));
+
+        let check = |server: &str, tls: &str, expected: &str| {
+            check_wrong(&format!("{{ servers = '{server}', tls = {tls} }}"), &[expected]);
+        };
+        check("https://a", "{ name = 'a b' }", "a b -> `a b` is neither an address nor a host name");
+        check("https://a", "{ ca = '/x.pem' }", "/x.pem -> cannot read /x.pem: entity not found");
+        check(
+            "http://a",
+            "{ verify = false }",
+            "tls -> no server of service `s` is spoken to over TLS [write https:// in its URL]",
+        );
+        check("https://a", "true", "true -> `tls` must be a table, not a boolean");
+    }
+
+    #[test]
     fn a_wrong_url_is_an_error() {
         let check = |url: &str, expected: &str| check_wrong(&format!("'{url}'"), &[expected]);
         check("10.0.0.1:80", "10.0.0.1:80 -> `10.0.0.1:80` is not a URL [write `http://10.0.0.1:80`]");
-        let spoken = "[this build speaks http:// to services]";
-        check("https://a", &format!("https -> a service cannot be reached by https:// {spoken}"));
+        let spoken = "[this build speaks http:// and https:// to services]";
+        check(
+            "https://unix:/a",
+            "https -> a service on a unix socket is not spoken to over TLS [write http://unix:…]",
+        );
         check("amqp://r/q", &format!("amqp -> a service cannot be reached by amqp:// {spoken}"));
         check("http://:80", ":80 -> `http://:80` names no host");
         check("http://a:x", "x -> `x` is not a port [a number up to 65535]");
@@ -433,7 +535,7 @@ mod tests {
         check_wrong(
             "{ servers = 'http://a', helth = 1, keepalive = -1 }",
             &[
-                "helth -> unknown key `helth` in a service [known are servers, balance, keepalive, connect]",
+                "helth -> unknown key `helth` in a service [known are servers, balance, keepalive, connect, tls]",
                 "-1 -> `keepalive`: -1 is not within 0 and 65536",
             ],
         );

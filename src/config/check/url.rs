@@ -19,6 +19,8 @@ pub(super) struct Url {
     pub authority: Arc<str>,
     /// The path, without a trailing slash.
     pub prefix: Arc<str>,
+    /// The host of `https://`.
+    pub tls: Option<Arc<str>>,
 }
 
 /// Whether a route's target is an address, as against the name of a service.
@@ -36,12 +38,21 @@ pub(super) fn service(word: Word<'_>, problems: &mut Problems) -> Option<Url> {
         problems.error(title).at(word.at(), format!("write `http://{}`", word.shown()));
         return None;
     };
-    if scheme.as_str() != "http" {
-        let title = format!("a service cannot be reached by {}://", scheme.shown());
-        problems.error(title).at(scheme.at(), "this build speaks http:// to services");
-        return None;
-    }
+    let (port_default, is_tls) = match scheme.as_str() {
+        "http" => (80, false),
+        "https" => (443, true),
+        _ => {
+            let title = format!("a service cannot be reached by {}://", scheme.shown());
+            problems.error(title).at(scheme.at(), "this build speaks http:// and https:// to services");
+            return None;
+        }
+    };
     if let Some(path) = rest.strip_prefix("unix:") {
+        if is_tls {
+            let title = "a service on a unix socket is not spoken to over TLS";
+            problems.error(title).at(scheme.at(), "write http://unix:…");
+            return None;
+        }
         return unix_service(path, problems);
     }
     let path_start = rest.as_str().find(['/', '?', '#']).unwrap_or(rest.as_str().len());
@@ -54,7 +65,7 @@ pub(super) fn service(word: Word<'_>, problems: &mut Problems) -> Option<Url> {
     }
     let (host, port) = host_and_port(authority, problems)?;
     let port = match port {
-        None => 80,
+        None => port_default,
         Some(port) => port_number(port, problems).filter(|&number| {
             if number == 0 {
                 problems.error("a server cannot have port 0").at(port.at(), "");
@@ -74,8 +85,10 @@ pub(super) fn service(word: Word<'_>, problems: &mut Problems) -> Option<Url> {
             (Address::Name(name.as_str().into(), port), name)
         }
     };
-    let authority = if port == 80 { host } else { format!("{host}:{port}") };
-    Some(Url { address, authority: authority.into(), prefix })
+    // A certificate is for an address without its brackets.
+    let tls = is_tls.then(|| host.trim_matches(['[', ']']).into());
+    let authority = if port == port_default { host } else { format!("{host}:{port}") };
+    Some(Url { address, authority: authority.into(), prefix, tls })
 }
 
 /// `/path/sock[:/prefix]`, as nginx writes it.
@@ -89,7 +102,7 @@ fn unix_service(rest: Word<'_>, problems: &mut Problems) -> Option<Url> {
         Some(word) => prefix(word, problems)?,
     };
     // nginx sends the same name for a socket.
-    Some(Url { address: unix(path, problems)?, authority: "localhost".into(), prefix })
+    Some(Url { address: unix(path, problems)?, authority: "localhost".into(), prefix, tls: None })
 }
 
 /// The absolute path of a socket.

@@ -1,0 +1,140 @@
+//! Lets only so many costly computations run in one turn of a shard's loop, so that a storm of them does not hold up what is cheap.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    future::poll_fn,
+    io::{self, Write},
+    os::unix::net::UnixStream as StdUnixStream,
+    rc::Rc,
+    task::{Poll, Waker},
+};
+
+use monoio::{io::AsyncReadRent, net::UnixStream};
+
+/// Computations in one turn. A TLS handshake costs about 0.2 ms, so whoever waits for the shard waits at most a millisecond longer.
+const PER_TURN: u32 = 4;
+
+/// One shard's turnstile.
+pub struct Turnstile {
+    left: Cell<u32>,
+    waiting: RefCell<VecDeque<Waker>>,
+    /// Wakes [`Turnstile::turn`].
+    turner: RefCell<Option<Waker>>,
+    stopped: Cell<bool>,
+}
+
+impl Turnstile {
+    pub fn new() -> Rc<Self> {
+        Rc::new(Self {
+            left: Cell::new(PER_TURN),
+            waiting: RefCell::default(),
+            turner: RefCell::default(),
+            stopped: Cell::new(false),
+        })
+    }
+
+    /// Completes when there is room in this turn, first come, first served.
+    pub async fn pass(&self) {
+        let mut queued = false;
+        poll_fn(|cx| {
+            let may_pass = self.left.get() > 0 && (queued || self.waiting.borrow().is_empty());
+            if may_pass {
+                self.left.set(self.left.get() - 1);
+                self.wake();
+                return Poll::Ready(());
+            }
+            queued = true;
+            self.waiting.borrow_mut().push_back(cx.waker().clone());
+            self.wake();
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Begins a new turn whenever the ring has been looked at. One task of every shard; ends after [`Turnstile::stop`].
+    ///
+    /// A byte that comes back through the ring tells: everything that had completed before it has been run by then.
+    pub async fn turn(self: Rc<Self>) -> io::Result<()> {
+        let (mut near, far) = StdUnixStream::pair()?;
+        near.set_nonblocking(true)?;
+        far.set_nonblocking(true)?;
+        let mut far = UnixStream::from_std(far)?;
+        let mut byte = Vec::with_capacity(1);
+        while !self.stopped.get() {
+            let mut first = true;
+            poll_fn(|cx| {
+                let is_idle = self.left.get() == PER_TURN && self.waiting.borrow().is_empty();
+                if !is_idle || !first {
+                    return Poll::Ready(());
+                }
+                first = false;
+                *self.turner.borrow_mut() = Some(cx.waker().clone());
+                Poll::Pending
+            })
+            .await;
+            near.write_all(&[1])?;
+            let (result, buffer) = far.read(byte).await;
+            result?;
+            byte = buffer;
+            byte.clear();
+            self.left.set(PER_TURN);
+            let count = self.waiting.borrow().len().min(PER_TURN as usize);
+            let next: Vec<Waker> = self.waiting.borrow_mut().drain(..count).collect();
+            next.into_iter().for_each(Waker::wake);
+        }
+        Ok(())
+    }
+
+    pub fn stop(&self) {
+        self.stopped.set(true);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(turner) = self.turner.borrow_mut().take() {
+            turner.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::{Runtime, spawn};
+
+    #[test]
+    fn nobody_passes_twice_in_a_turn_and_everybody_passes_in_the_end() {
+        let mut runtime = Runtime::io_uring().or_else(|_| Runtime::epoll()).expect("one of the drivers");
+        runtime.block_on(async {
+            let turnstile = Turnstile::new();
+            let turning = Rc::clone(&turnstile);
+            let failed = Rc::new(Cell::new(false));
+            let noted = Rc::clone(&failed);
+            spawn(async move { noted.set(turning.turn().await.is_err()) }, |text| panic!("{text}"));
+
+            let passed = Rc::new(RefCell::new(Vec::new()));
+            let done = Rc::new(crate::runtime::Notify::default());
+            for number in 0..10 {
+                let (turnstile, passed, done) = (Rc::clone(&turnstile), Rc::clone(&passed), Rc::clone(&done));
+                spawn(
+                    async move {
+                        turnstile.pass().await;
+                        passed.borrow_mut().push((number, turnstile.left.get()));
+                        done.notify();
+                    },
+                    |text| panic!("{text}"),
+                );
+            }
+            while passed.borrow().len() < 10 {
+                done.notified().await;
+            }
+            let order: Vec<_> = passed.borrow().iter().map(|(number, _)| *number).collect();
+            assert_eq!(order, (0..10).collect::<Vec<_>>());
+            let left: Vec<_> = passed.borrow().iter().map(|(_, left)| *left).collect();
+            assert_eq!(left, [3, 2, 1, 0, 3, 2, 1, 0, 3, 2]);
+            turnstile.stop();
+            assert!(!failed.get());
+        });
+    }
+}
