@@ -1,12 +1,12 @@
 //! Accepts connections on one listening socket, and refuses them when there is no room.
 
-use std::{cell::RefCell, io, rc::Rc, time::Duration};
+use std::{io, rc::Rc, time::Duration};
 
 use crate::{
     connection,
     observe::event,
     runtime::{Listener, Socket, sleep, spawn},
-    shard::{Live, Shard},
+    shard::Shard,
 };
 
 /// Waited after an `accept` that failed for lack of descriptors or memory: trying at once would only burn the core.
@@ -55,20 +55,10 @@ async fn accept(shard: &Rc<Shard>, listener: &Listener, number: usize) {
             connection::refuse(shard, stream);
             continue;
         }
-        let live: Rc<RefCell<Option<Rc<Live>>>> = Rc::default();
-        let entered = Rc::clone(&live);
-        let on_shard = Rc::clone(shard);
-        spawn(
-            async move {
-                let live = on_shard.enter(&stream);
-                *entered.borrow_mut() = Some(Rc::clone(&live));
-                connection::serve(on_shard, stream, peer, number, live).await;
-            },
-            move |text| {
-                if let Some(live) = live.borrow_mut().take() {
-                    live.panicked(text);
-                }
-            },
-        );
+        let live = shard.enter(&stream);
+        let panicked = Rc::clone(&live);
+        spawn(connection::serve(Rc::clone(shard), stream, peer, number, live), move |text| {
+            panicked.panicked(text)
+        });
     }
 }

@@ -64,15 +64,18 @@ pub async fn serve(shard: Rc<Shard>, stream: Stream, peer: Peer, listener: usize
 /// Turns a connection away for which there is no room: 503, best effort, in the background.
 pub fn refuse(shard: &Rc<Shard>, stream: Stream) {
     let on_shard = Rc::clone(shard);
+    let panicked = Rc::clone(shard);
     let Stream { reader, mut writer } = stream;
+    shard.refuses();
     spawn(
         async move {
             let _reader = reader;
             let id = on_shard.new_id(on_shard.timers.clock.now_us());
             let failure = Failure::Overload(Overload::Connections);
             let _ = local::refuse_connection(&mut writer, failure, &id, &on_shard, REFUSAL).await;
+            on_shard.has_refused();
         },
-        |_| {},
+        move |_| panicked.has_refused(),
     );
 }
 

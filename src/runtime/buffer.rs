@@ -1,6 +1,10 @@
 //! Byte buffers that can be lent to the kernel, and a shard's stock of them.
 
-use std::{cell::RefCell, ops::Range};
+use std::{
+    cell::{Cell, RefCell},
+    ops::Range,
+    rc::Rc,
+};
 
 /// Bytes received or to be sent: `bytes[start..]` are unread.
 ///
@@ -10,6 +14,26 @@ use std::{cell::RefCell, ops::Range};
 pub struct Buffer {
     pub(super) bytes: Vec<u8>,
     start: usize,
+    lent: Option<Lent>,
+}
+
+/// Counts a buffer as lent, until it is given back or dropped.
+struct Lent {
+    all: Rc<Cell<u64>>,
+    bytes: u64,
+}
+
+impl Lent {
+    fn new(all: &Rc<Cell<u64>>, bytes: u64) -> Self {
+        all.set(all.get() + bytes);
+        Self { all: Rc::clone(all), bytes }
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.all.set(self.all.get() - self.bytes);
+    }
 }
 
 impl Buffer {
@@ -20,7 +44,8 @@ impl Buffer {
     pub const HEADROOM: usize = 1024;
 
     pub fn with_capacity(capacity: usize) -> Self {
-        let mut buffer = Self { bytes: Vec::with_capacity(Self::HEADROOM + capacity + Self::TAIL), start: 0 };
+        let bytes = Vec::with_capacity(Self::HEADROOM + capacity + Self::TAIL);
+        let mut buffer = Self { bytes, start: 0, lent: None };
         buffer.clear();
         buffer
     }
@@ -154,6 +179,7 @@ impl Buffer {
 pub struct Buffers {
     small: RefCell<Vec<Buffer>>,
     large: RefCell<Vec<Buffer>>,
+    lent: Rc<Cell<u64>>,
 }
 
 impl Buffers {
@@ -161,23 +187,32 @@ impl Buffers {
     pub const SMALL: usize = 16 * 1024 - Buffer::HEADROOM - Buffer::TAIL;
     /// For bodies: one read takes what the socket holds.
     pub const LARGE: usize = 256 * 1024 - Buffer::HEADROOM - Buffer::TAIL;
+    const SMALL_BYTES: u64 = 16 * 1024;
+    const LARGE_BYTES: u64 = 256 * 1024;
     const SMALL_KEPT: usize = 1024;
     const LARGE_KEPT: usize = 64;
 
     pub fn new() -> Self {
-        Self { small: RefCell::new(Vec::new()), large: RefCell::new(Vec::new()) }
+        Self { small: RefCell::default(), large: RefCell::default(), lent: Rc::default() }
     }
 
     pub fn small(&self) -> Buffer {
-        self.small.borrow_mut().pop().unwrap_or_else(|| Buffer::with_capacity(Self::SMALL))
+        let stocked = self.small.borrow_mut().pop();
+        let mut buffer = stocked.unwrap_or_else(|| Buffer::with_capacity(Self::SMALL));
+        buffer.lent = Some(Lent::new(&self.lent, Self::SMALL_BYTES));
+        buffer
     }
 
     pub fn large(&self) -> Buffer {
-        self.large.borrow_mut().pop().unwrap_or_else(|| Buffer::with_capacity(Self::LARGE))
+        let stocked = self.large.borrow_mut().pop();
+        let mut buffer = stocked.unwrap_or_else(|| Buffer::with_capacity(Self::LARGE));
+        buffer.lent = Some(Lent::new(&self.lent, Self::LARGE_BYTES));
+        buffer
     }
 
     /// Takes a buffer back. What it held is gone.
     pub fn give_back(&self, mut buffer: Buffer) {
+        buffer.lent = None;
         if !buffer.owns_memory() {
             return;
         }
@@ -199,7 +234,12 @@ impl Buffers {
     /// Bytes of the buffers in stock.
     pub fn stock_bytes(&self) -> u64 {
         let (small, large) = self.in_stock();
-        (small * 16 * 1024 + large * 256 * 1024) as u64
+        small as u64 * Self::SMALL_BYTES + large as u64 * Self::LARGE_BYTES
+    }
+
+    /// Bytes of the buffers lent now, as they were when they were lent.
+    pub fn lent_bytes(&self) -> u64 {
+        self.lent.get()
     }
 
     /// How many buffers are in stock: (small, large).
@@ -258,6 +298,19 @@ mod tests {
         buffer.reserve(10);
         buffer.extend(b"x");
         assert_eq!(buffer.unread(), b"x");
+    }
+
+    #[test]
+    fn a_buffer_counts_as_lent_until_it_is_given_back_or_dropped() {
+        let stock = Buffers::new();
+        let (small, mut large) = (stock.small(), stock.large());
+        assert_eq!(stock.lent_bytes(), (16 + 256) * 1024);
+        stock.give_back(small);
+        let moved = std::mem::take(&mut large);
+        stock.give_back(large);
+        assert_eq!(stock.lent_bytes(), 256 * 1024);
+        drop(moved);
+        assert_eq!((stock.lent_bytes(), stock.in_stock()), (0, (1, 0)));
     }
 
     #[test]

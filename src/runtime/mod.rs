@@ -20,6 +20,8 @@ mod mailbox;
 mod start;
 mod stream;
 mod task;
+#[cfg(test)]
+mod tests;
 
 pub use self::{
     buffer::{Buffer, Buffers},
@@ -28,5 +30,5 @@ pub use self::{
     mailbox::{Mailbox, Postbox, mailbox},
     start::{DriverUsed, Runtime, pin_to_core, why_blocked},
     stream::{Idle, IoFault, Reader, Stream, StreamHandle, Writer},
-    task::{Gate, Notify, sleep, spawn},
+    task::{Ending, Gate, sleep, spawn},
 };

@@ -6,12 +6,12 @@ use std::{
     time::Duration,
 };
 
-use super::{Fault, exchange::Uploading};
+use super::{Fault, upload::Uploading};
 use crate::{
     balance::{self, State, Tried},
     http::{BodyLength, Field, ResponseHead, Span, Version},
     observe::{Metrics, Outcome},
-    runtime::{Buffer, Buffers, IoFault, Reader, Stream, StreamHandle, Timers, Writer},
+    runtime::{Buffer, Buffers, Ending, IoFault, Reader, Stream, StreamHandle, Timers, Writer},
     snapshot::{Dial, Service, Snapshot},
 };
 
@@ -45,6 +45,7 @@ pub struct Upstreams {
     random: Cell<u64>,
     idle: Cell<usize>,
     open: Rc<Open>,
+    ending: Ending,
 }
 
 #[derive(Default)]
@@ -189,6 +190,7 @@ impl Upstreams {
             random: Cell::new(seed | 1),
             idle: Cell::new(0),
             open: Rc::default(),
+            ending: Ending::default(),
         })
     }
 
@@ -253,10 +255,13 @@ impl Upstreams {
     /// A new connection to the leased endpoint.
     pub(super) async fn connect(&self, dial: &Dial, limit: Duration) -> Result<Box<Connection>, Fault> {
         let connected = match dial {
-            Dial::Tcp(address) => Stream::connect(*address, limit, &self.timers).await,
-            Dial::Unix(path) => Stream::connect_unix(path, limit, &self.timers).await,
+            Dial::Tcp(address) => self.ending.unless(Stream::connect(*address, limit, &self.timers)).await,
+            Dial::Unix(path) => self.ending.unless(Stream::connect_unix(path, limit, &self.timers)).await,
             Dial::Unresolved => return Err(Fault::NoEndpoint),
         };
+        // That took a while; the deadlines that follow start now.
+        self.timers.clock.now_us();
+        let Some(connected) = connected else { return Err(Fault::NoEndpoint) };
         match connected {
             Ok(stream) => {
                 self.metrics.borrow_mut().counters.upstream_opened += 1;
@@ -316,8 +321,9 @@ impl Upstreams {
         self.idle.set(self.idle.get() - dropped.len());
     }
 
-    /// Ends every connection to every endpoint: who waits for one gets the end of the stream.
+    /// Ends every connection to every endpoint, and every attempt to make one: who waits for one gets the end of the stream.
     pub fn end_all(&self) {
+        self.ending.come();
         self.open.handles.borrow().iter().flatten().for_each(StreamHandle::end);
     }
 

@@ -1,8 +1,10 @@
 //! What the gateway does, by behaviour.
 
+mod endings;
 mod errors;
 mod failures;
 mod forwarding;
+mod idle;
 mod limits;
 mod listeners;
 mod observing;
@@ -12,4 +14,5 @@ mod process;
 mod reload;
 mod routing;
 mod services;
+mod soak;
 mod streaming;
