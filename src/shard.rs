@@ -185,6 +185,7 @@ impl Shard {
                     let snapshot = sweeper.snapshot();
                     sweeper.upstreams.sweep(&snapshot);
                     sweeper.let_go_of_the_gone();
+                    sweeper.buffers.trim();
                 }
             },
             |text| event::error("shard", format_args!("the sweep of idle connections stopped: {text}")),

@@ -175,10 +175,10 @@ impl Buffer {
 
 /// A shard's stock of buffers, so that a request allocates nothing once the shard is warm.
 ///
-/// Bounded: what comes back over the bound is freed.
+/// Bounded: what comes back over the bound is freed, and what nobody needs any more goes bit by bit ([`Buffers::trim`]).
 pub struct Buffers {
-    small: RefCell<Vec<Buffer>>,
-    large: RefCell<Vec<Buffer>>,
+    small: Stock,
+    large: Stock,
     lent: Rc<Cell<u64>>,
 }
 
@@ -193,19 +193,17 @@ impl Buffers {
     const LARGE_KEPT: usize = 64;
 
     pub fn new() -> Self {
-        Self { small: RefCell::default(), large: RefCell::default(), lent: Rc::default() }
+        Self { small: Stock::default(), large: Stock::default(), lent: Rc::default() }
     }
 
     pub fn small(&self) -> Buffer {
-        let stocked = self.small.borrow_mut().pop();
-        let mut buffer = stocked.unwrap_or_else(|| Buffer::with_capacity(Self::SMALL));
+        let mut buffer = self.small.take().unwrap_or_else(|| Buffer::with_capacity(Self::SMALL));
         buffer.lent = Some(Lent::new(&self.lent, Self::SMALL_BYTES));
         buffer
     }
 
     pub fn large(&self) -> Buffer {
-        let stocked = self.large.borrow_mut().pop();
-        let mut buffer = stocked.unwrap_or_else(|| Buffer::with_capacity(Self::LARGE));
+        let mut buffer = self.large.take().unwrap_or_else(|| Buffer::with_capacity(Self::LARGE));
         buffer.lent = Some(Lent::new(&self.lent, Self::LARGE_BYTES));
         buffer
     }
@@ -225,10 +223,17 @@ impl Buffers {
         } else {
             return; // It grew for one unusual message.
         };
-        let mut stock = stock.borrow_mut();
-        if stock.len() < kept {
-            stock.push(buffer);
+        let mut buffers = stock.buffers.borrow_mut();
+        if buffers.len() < kept {
+            buffers.push(buffer);
         }
+    }
+
+    /// Frees half of the buffers that were not needed since the last call. Called about once a second, it lets go of what a burst
+    /// left behind within some seconds, and of nothing that is in use every second.
+    pub fn trim(&self) {
+        self.small.trim();
+        self.large.trim();
     }
 
     /// Bytes of the buffers in stock.
@@ -244,7 +249,31 @@ impl Buffers {
 
     /// How many buffers are in stock: (small, large).
     pub fn in_stock(&self) -> (usize, usize) {
-        (self.small.borrow().len(), self.large.borrow().len())
+        (self.small.buffers.borrow().len(), self.large.buffers.borrow().len())
+    }
+}
+
+/// Buffers of one size.
+#[derive(Default)]
+struct Stock {
+    buffers: RefCell<Vec<Buffer>>,
+    /// The fewest there were since the last [`Stock::trim`].
+    fewest: Cell<usize>,
+}
+
+impl Stock {
+    fn take(&self) -> Option<Buffer> {
+        let mut buffers = self.buffers.borrow_mut();
+        let buffer = buffers.pop();
+        self.fewest.set(self.fewest.get().min(buffers.len()));
+        buffer
+    }
+
+    fn trim(&self) {
+        let mut buffers = self.buffers.borrow_mut();
+        let left = buffers.len() - self.fewest.get().div_ceil(2);
+        buffers.truncate(left);
+        self.fewest.set(left);
     }
 }
 
@@ -311,6 +340,22 @@ mod tests {
         assert_eq!(stock.lent_bytes(), 256 * 1024);
         drop(moved);
         assert_eq!((stock.lent_bytes(), stock.in_stock()), (0, (1, 0)));
+    }
+
+    #[test]
+    fn buffers_that_nobody_needs_are_freed_bit_by_bit() {
+        let stock = Buffers::new();
+        let lent: Vec<_> = (0..100).map(|_| stock.small()).collect();
+        lent.into_iter().for_each(|buffer| stock.give_back(buffer));
+        let mut left = Vec::new();
+        for _ in 0..10 {
+            // Four of them are in use all the time.
+            let lent: Vec<_> = (0..4).map(|_| stock.small()).collect();
+            lent.into_iter().for_each(|buffer| stock.give_back(buffer));
+            stock.trim();
+            left.push(stock.in_stock().0);
+        }
+        assert_eq!(left, [100, 52, 28, 16, 10, 7, 5, 4, 4, 4]);
     }
 
     #[test]

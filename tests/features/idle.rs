@@ -38,20 +38,17 @@ fn a_thousand_idle_connections_cost_little_memory() {
     }
     let before = memory_kib(coregate.id());
     let mut clients = Vec::new();
-    // No more at once than hold a buffer: it is the rest that is measured.
-    for _ in 0..COUNT / 50 {
-        for _ in 0..50 {
-            let mut client = coregate.client();
-            assert_eq!(client.send(get).reply().status, 200);
-            clients.push(client);
-        }
+    for _ in 0..COUNT {
+        let mut client = coregate.client();
+        assert_eq!(client.send(get).reply().status, 200);
+        clients.push(client);
     }
-    let peak = memory_kib(coregate.id()) - before.min(memory_kib(coregate.id()));
-    pause(Duration::from_millis(1_500));
-    let grown = memory_kib(coregate.id()).saturating_sub(before);
-    println!("{COUNT} idle connections: {grown} KiB, {peak} KiB while they held buffers");
-    // The stock keeps the buffers that were lent at once; without them it is some 2 KiB a connection.
-    assert!(grown < 24 * 1024, "{grown} KiB");
+    let grown = || memory_kib(coregate.id()).saturating_sub(before);
+    let held = grown();
+    // Their buffers go into the stock after a second, and from there back to the system bit by bit. What is left is the
+    // connections' tasks, and what the allocator and the log keep.
+    wait_until("the memory to be given back", || grown() < 16 * COUNT);
+    println!("{COUNT} idle connections: {held} KiB, and {} KiB when they rest", grown());
 }
 
 #[test]
