@@ -44,11 +44,9 @@ fn a_thousand_idle_connections_cost_little_memory() {
         clients.push(client);
     }
     let grown = || memory_kib(coregate.id()).saturating_sub(before);
-    let held = grown();
     // Their buffers go into the stock after a second, and from there back to the system bit by bit. What is left is the
     // connections' tasks, and what the allocator and the log keep.
     wait_until("the memory to be given back", || grown() < 16 * COUNT);
-    println!("{COUNT} idle connections: {held} KiB, and {} KiB when they rest", grown());
 }
 
 #[test]

@@ -204,8 +204,8 @@ fn quit_in_the_middle_of_load_fails_no_request() {
         loads.fold((0, 0), |(answered, cut), load| (answered + load.answered, cut + load.cut))
     });
     assert!(coregate.ended().success(), "{}", coregate.printed());
-    println!("{answered} answered, {cut} cut");
-    // A connection that was never accepted, because it came with the signal, is reset before anything was asked of it.
+    // Who connects just before the sockets are closed is reset by the kernel without having been accepted, as with any server.
+    // That is one reconnect at most for each client: whatever was accepted was served.
     assert!(answered > 500 && cut <= 8, "{answered} answered, {cut} cut");
 }
 
