@@ -267,21 +267,24 @@ impl Shard {
     /// Ends every connection and waits until nothing is in the kernel's hands. Returns whether that was so in time.
     async fn end(&self) -> bool {
         self.drain();
-        self.upstreams.close_idle();
         self.timers.clock.now_us();
         let give_up = self.timers.clock.after(STOP_PATIENCE);
-        while self.busy() {
-            if self.timers.clock.tick() > give_up {
-                return false;
-            }
+        loop {
             // In every round: one may have been accepted, or connected, since the last.
             for live in self.connections.borrow().iter().flatten() {
                 live.handle.end();
             }
+            // Ended streams complete their reads; only then may the idle ones be dropped.
             self.upstreams.end_all();
             sleep(Duration::from_millis(5)).await;
-            self.timers.clock.now_us();
             self.upstreams.close_idle();
+            self.timers.clock.now_us();
+            if !self.busy() {
+                break;
+            }
+            if self.timers.clock.tick() > give_up {
+                return false;
+            }
         }
         self.timers.stop();
         true

@@ -87,3 +87,19 @@ enum Next {
     Keep,
     End(Ended),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, B, C, D, E, F>(_: fn(A, B, C, D, E) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_connection_at_rest_fits_its_budget() {
+        // DESIGN §16: at most 4 KiB for an idle connection, all that belongs to it included.
+        let bytes = size_of_future(serve);
+        assert!(bytes <= 1024, "{bytes} bytes");
+    }
+}

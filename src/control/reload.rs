@@ -177,7 +177,10 @@ impl Reloader {
 
     fn refuse(&self, refused: Refused) -> String {
         let problems = refused.problems;
-        event::error("control", format_args!("{problems}\nthe running configuration is unchanged"));
+        event::error(
+            "control",
+            format_args!("reload refused\n{}; the running configuration is unchanged", problems.trim_end()),
+        );
         self.status.refuse(problems.clone());
         problems
     }

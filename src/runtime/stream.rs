@@ -118,8 +118,23 @@ impl Stream {
 pub struct StreamHandle(Rc<Slot>);
 
 impl StreamHandle {
+    /// Whether an idle connection can be used: nothing has arrived and the peer has not closed it. One system call
+    /// (`recv` with `MSG_PEEK | MSG_DONTWAIT`, 0.2 µs).
+    pub fn is_quiet(&self) -> bool {
+        let mut byte = [0_u8; 1];
+        let peeked = self.0.with_socket(|socket| {
+            rustix::net::recv(socket, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT)
+        });
+        matches!(peeked, Some(Err(rustix::io::Errno::AGAIN)))
+    }
+
     pub fn end(&self) {
         self.0.end();
+    }
+
+    /// Whether the end of the stream is our own doing ([`StreamHandle::end`]), not the peer's word.
+    pub fn was_ended(&self) -> bool {
+        self.0.was_ended()
     }
 
     /// Ends the stream that is read on behalf of this one, if this one was reset by its peer. One that was only half-closed is
@@ -152,14 +167,8 @@ impl StreamHandle {
 }
 
 impl Reader {
-    /// Whether an idle connection can be used: nothing has arrived and the peer has not closed it. One system call
-    /// (`recv` with `MSG_PEEK | MSG_DONTWAIT`, 0.2 µs).
-    pub fn is_quiet(&self) -> bool {
-        let mut byte = [0_u8; 1];
-        let peeked = self.guard.slot().with_socket(|socket| {
-            rustix::net::recv(socket, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT)
-        });
-        matches!(peeked, Some(Err(rustix::io::Errno::AGAIN)))
+    pub(super) fn timers(&self) -> Rc<Timers> {
+        Rc::clone(&self.timers)
     }
 
     fn armed(&self) -> Armed<'_> {
@@ -240,11 +249,6 @@ impl Reader {
         }
     }
 
-    /// Whether the end of the stream is our own doing ([`StreamHandle::end`]), not the peer's word.
-    pub fn was_ended(&self) -> bool {
-        self.guard.slot().was_ended()
-    }
-
     /// A way to end this stream from elsewhere on the shard.
     pub fn handle(&self) -> StreamHandle {
         StreamHandle(Rc::clone(self.guard.rc()))
@@ -299,8 +303,8 @@ impl Writer {
     }
 
     /// Notes that a stream is read on behalf of this one: [`StreamHandle::end_partner_if_broken`] ends it.
-    pub fn pair_with(&mut self, partner: &Reader) {
-        self.guard.slot().set_partner(Some(Rc::clone(partner.guard.rc())));
+    pub fn pair_with(&mut self, partner: &StreamHandle) {
+        self.guard.slot().set_partner(Some(Rc::clone(&partner.0)));
     }
 
     /// Nothing is read on behalf of this stream any more.

@@ -229,13 +229,13 @@ fn a_read_can_be_ended_from_elsewhere() {
     check(|timers| async move {
         let (mut stream, mut peer) = pair(&timers).await;
         let read = disturbed(&timers, &mut stream, |handle| handle.release()).await;
-        assert!(matches!(read, Ok(Idle::Quiet)) && !stream.reader.was_ended(), "{read:?}");
+        assert!(matches!(read, Ok(Idle::Quiet)) && !stream.handle().was_ended(), "{read:?}");
         peer.write_all(b"on").expect("it is connected");
         let mut buffer = Buffer::with_capacity(64);
         assert_eq!(stream.reader.read(&mut buffer, in_ms(&timers, 1000)).await.ok(), Some(2));
 
         let read = disturbed(&timers, &mut stream, |handle| handle.end()).await;
-        assert!(matches!(read, Ok(Idle::Bytes(0))) && stream.reader.was_ended(), "{read:?}");
+        assert!(matches!(read, Ok(Idle::Bytes(0))) && stream.handle().was_ended(), "{read:?}");
         assert_eq!(peer.read(&mut [0; 8]).ok(), Some(0));
     });
 }

@@ -11,7 +11,7 @@ use crate::{
     config::HostHeader,
     http::{BodyLength, Field, Known, ResponseHead, Version, parse_response, rewrite},
     limits::INFORMATIONAL_MAX,
-    runtime::{Buffer, Idle, IoFault},
+    runtime::{Buffer, IoFault},
     snapshot::Endpoint,
 };
 
@@ -55,8 +55,10 @@ pub(super) async fn exchange(
     }
 
     // A client that is gone must not keep the service busy.
-    request.client.pair_with(&connection.reader);
-    connection.buffer = upstreams.buffers.large();
+    request.client.pair_with(&connection.reader.handle());
+    if !connection.reader.is_started() {
+        connection.buffer = upstreams.buffers.small();
+    }
     connection.fields = upstreams.fields();
     let Err(mut fault) = response_head(upstreams, &mut connection, request).await else {
         connection.head_us = upstreams.timers.clock.now_us();
@@ -124,15 +126,13 @@ async fn response_head(
         let Connection { reader, buffer, .. } = connection;
         let read = if request.expect && !continued {
             // A service that does not know the expectation waits for the body, and the client for us.
-            let release = clock.after(CONTINUE_AFTER);
-            match reader.read_or_release(buffer, release, until).await {
-                Ok(Idle::Bytes(count)) => Ok(count),
-                Ok(Idle::Quiet) => {
+            match reader.read_within(CONTINUE_AFTER, buffer, until).await {
+                Some(read) => read,
+                None => {
                     continued = true;
                     send_continue(upstreams, request).await?;
                     continue;
                 }
-                Err(fault) => Err(fault),
             }
         } else {
             reader.read(buffer, until).await

@@ -11,7 +11,7 @@ use crate::{
     balance::{self, State, Tried},
     http::{BodyLength, Field, ResponseHead, Span, Version},
     observe::{Metrics, Outcome},
-    runtime::{Buffer, Buffers, Ending, IoFault, Reader, Stream, StreamHandle, Timers, Writer},
+    runtime::{Buffer, Buffers, Ending, IoFault, ReadAhead, Stream, StreamHandle, Timers, Writer},
     snapshot::{Dial, Service, Snapshot},
 };
 
@@ -30,8 +30,9 @@ const NO_HEAD: ResponseHead = ResponseHead {
 const IDLE_MAX: Duration = Duration::from_secs(60);
 /// Retries that are always allowed, for each service and second, in hundredths.
 const RETRIES_FREE: u64 = 300;
-/// Retry allowance that can be saved up, in hundredths of a retry.
-const RETRIES_SAVED_MAX: u64 = 1_000;
+/// Retry allowance that can be saved up, in hundredths of a retry: an endpoint that dies takes all its requests in flight with it
+/// at once.
+const RETRIES_SAVED_MAX: u64 = 10_000;
 /// Lists of header fields kept for reuse.
 const FIELDS_KEPT: usize = 256;
 
@@ -74,7 +75,7 @@ struct ServiceState {
 /// It lies in one box as long as it lives, so that a request moves a pointer through its steps, not the half kilobyte that
 /// belongs to it.
 pub struct Connection {
-    pub(super) reader: Reader,
+    pub(super) reader: ReadAhead,
     /// `None` while a request body is being streamed.
     pub(super) writer: Option<Writer>,
     open: OpenMark,
@@ -90,6 +91,8 @@ pub struct Connection {
     pub(super) lease: Option<Lease>,
     /// Where a streamed request body ends up.
     pub(super) upload: Option<Uploading>,
+    /// The last response did not fit a small buffer, so the next one will hardly.
+    pub(super) large: bool,
     /// More came than the response, or it ended with its connection.
     pub(super) left_over: bool,
     /// When the request had been sent, and when this head was here (µs of the shard's clock).
@@ -102,7 +105,8 @@ pub struct Connection {
 impl Connection {
     fn new(stream: Stream, open: OpenMark) -> Box<Self> {
         Box::new(Self {
-            reader: stream.reader,
+            reader: ReadAhead::new(stream.reader),
+            large: false,
             writer: Some(stream.writer),
             open,
             since_us: 0,
@@ -119,18 +123,13 @@ impl Connection {
         })
     }
 
-    /// Whether it can carry another request: see [`Stream::is_quiet`].
-    fn is_quiet(&self) -> bool {
-        self.reader.is_quiet()
-    }
-
     /// The endpoint this exchange is with.
     pub fn lease(&self) -> &Lease {
         self.lease.as_ref().expect("a connection with an exchange under way is leased")
     }
 
     /// Gives the parts of a connection that has become a tunnel. The lease counts the tunnel as in flight.
-    pub fn into_tunnel(mut self) -> (Reader, Writer, Buffer, (Option<Lease>, OpenMark)) {
+    pub fn into_tunnel(mut self) -> (ReadAhead, Writer, Buffer, (Option<Lease>, OpenMark)) {
         self.buffer.consume(self.head.len);
         let upstreams = Rc::clone(&self.lease().upstreams);
         upstreams.give_back_fields(self.fields);
@@ -235,16 +234,16 @@ impl Upstreams {
         })
     }
 
-    /// An idle connection that can be used, the one used last first.
-    ///
-    /// The kernel is asked every time (0.2 µs), however short the rest was: bytes that came meanwhile belong to no request, and
-    /// must not be taken for the answer to the next one.
-    pub(super) fn reuse(&self, lease: &Lease) -> Option<Box<Connection>> {
+    /// An idle connection that can be used, the one used last first: closed ones are of no use, and bytes that came in between
+    /// must not be taken for the answer to the next request. `certain` asks the kernel as well (0.4 µs): for a request that cannot be
+    /// sent a second time.
+    pub(super) fn reuse(&self, lease: &Lease, certain: bool) -> Option<Box<Connection>> {
         loop {
-            let idle = self.tables.borrow_mut().take_idle(lease.endpoint)?;
+            let mut idle = self.tables.borrow_mut().take_idle(lease.endpoint)?;
             self.idle.set(self.idle.get() - 1);
             let age_us = self.timers.clock.recent_us().saturating_sub(idle.since_us);
-            if age_us < micros(IDLE_MAX) && idle.is_quiet() {
+            let quiet = if certain { idle.reader.is_certainly_quiet() } else { idle.reader.is_quiet() };
+            if quiet && age_us < micros(IDLE_MAX) {
                 self.metrics.borrow_mut().counters.upstream_reused += 1;
                 return Some(idle);
             }
@@ -287,6 +286,8 @@ impl Upstreams {
         self.idle.set(self.idle.get() + 1);
         connection.since_us = self.timers.clock.recent_us();
         connection.service = lease.service;
+        let buffer = if connection.large { self.buffers.large() } else { self.buffers.small() };
+        connection.reader.start(buffer);
         if tables.pools.len() <= lease.endpoint {
             tables.pools.resize_with(lease.endpoint + 1, Vec::new);
         }
@@ -311,7 +312,7 @@ impl Upstreams {
             let gone = pool.extract_if(.., |idle| {
                 !configured[slot]
                     || now_us.saturating_sub(idle.since_us) > micros(IDLE_MAX)
-                    || !idle.is_quiet()
+                    || !idle.reader.is_quiet()
             });
             for idle in gone {
                 services[idle.service].idle -= 1;

@@ -11,7 +11,7 @@ use crate::{
         BodyLength, CHUNK_HEADER_MAX, Decoder, Rules, chunk_header, parse_trailers,
         rewrite::{self, ReplyFraming},
     },
-    runtime::{Buffer, IoFault, Writer},
+    runtime::{Buffer, Buffers, IoFault, Writer},
 };
 
 /// How passing a response on ended.
@@ -67,7 +67,8 @@ async fn pass_body(
     passing: &mut Passing<'_>,
     bytes: &mut u64,
 ) -> RelayEnd {
-    let timers = std::rc::Rc::clone(&response.lease().upstreams().timers);
+    let upstreams = std::rc::Rc::clone(response.lease().upstreams());
+    let (timers, buffers) = (&upstreams.timers, &upstreams.buffers);
     let clock = &timers.clock;
     let mut decoder = Decoder::new(response.head.body);
     response.buffer.consume(response.head.len);
@@ -143,12 +144,19 @@ async fn pass_body(
             return RelayEnd::Complete;
         }
 
+        if response.buffer.capacity() < Buffers::LARGE {
+            // A body that does not end with its first read deserves fewer, larger ones.
+            let mut large = buffers.large();
+            large.extend(response.buffer.unread());
+            buffers.give_back(std::mem::replace(&mut response.buffer, large));
+            response.large = true;
+        }
         response.buffer.reserve(1);
         let before_us = clock.now_us();
         match response.reader.read(&mut response.buffer, clock.after(passing.pace.patience)).await {
             Ok(0) => {
                 // A connection that we ended, because its upload failed, does not end a body.
-                if decoder.end_of_stream().is_err() || response.reader.was_ended() {
+                if decoder.end_of_stream().is_err() || response.reader.handle().was_ended() {
                     return RelayEnd::Truncated;
                 }
                 response.left_over = true; // Ended with the connection: nothing to keep.

@@ -119,6 +119,7 @@ pub async fn send(
                     && (failed.nothing_sent || request.can_be_repeated())
                     && failed.body_gone.is_none()
                     && request.has_body()
+                    && upstreams.has_other(service, &tried)
                     && upstreams.may_retry(service);
                 if !again {
                     last.uploaded = failed.body_gone;
@@ -137,7 +138,7 @@ async fn attempt(
     request: &mut Request<'_>,
 ) -> Result<Box<Connection>, Failed> {
     let endpoint = &service.endpoints[lease.index];
-    if let Some(connection) = upstreams.reuse(lease) {
+    if let Some(connection) = upstreams.reuse(lease, !request.can_be_repeated()) {
         match exchange(upstreams, endpoint, connection, request).await {
             Err(failed)
                 if failed.fault == Fault::Reset

@@ -2,14 +2,13 @@
 
 use std::{fs, time::Duration};
 
-use crate::harness::{Coregate, Gateway, Upstream, now, pause, wait_until};
+use crate::harness::{Coregate, Gateway, now, pause, wait_until};
 
 const COUNT: usize = 1_000;
 
 #[test]
 fn connections_that_rest_hold_no_buffer() {
-    let upstream = Upstream::saying("ok");
-    let gateway = Gateway::start(format!("[routes]\n\"/\" = \"http://{upstream}\"\n"));
+    let gateway = Gateway::start("[routes]\n\"/\" = { status = 200, body = \"ok\" }\n");
     let mut clients: Vec<_> = (0..100).map(|_| gateway.client()).collect();
     for client in &mut clients {
         assert_eq!(client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").reply().text(), "ok");
