@@ -293,9 +293,10 @@ impl Gateway {
         }
         drop(done);
         let mut left = self.shards.len();
-        let end = crate::clock::Clock::start();
+        let clock = crate::clock::Clock::start();
+        let begun_us = clock.now_us();
         while left > 0 {
-            let waited = Duration::from_micros(end.now_us() - end.recent_us().min(end.now_us()));
+            let waited = Duration::from_micros(clock.now_us() - begun_us);
             match drained.recv_timeout(self.drain.saturating_sub(waited)) {
                 Ok(()) => left -= 1,
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,

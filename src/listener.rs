@@ -34,12 +34,10 @@ pub fn start(shard: &Rc<Shard>, number: usize, socket: Socket) -> io::Result<()>
 
 async fn accept(shard: &Rc<Shard>, listener: &Listener, number: usize) {
     loop {
-        let accepted = listener.accept().await;
-        if shard.is_draining() {
-            return;
-        }
-        let (stream, peer) = match accepted {
+        // Who was accepted as the shard began to drain is still served.
+        let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
+            Err(_) if shard.is_draining() => return,
             Err(error) => {
                 shard.metrics.borrow_mut().counters.accept_errors += 1;
                 // A client that left before it was accepted is nobody's error (accept(2)).

@@ -176,7 +176,7 @@ async fn call(
     };
     let ended_us = shard.timers.clock.recent_us();
     if let Some(upload) = unsent {
-        request.take_back(*upload);
+        request.take_back(*upload, shard);
     }
     match result {
         Ok(response) => {
@@ -193,7 +193,7 @@ async fn call(
             request.facts.upstream_us = Some(ended_us - sending_us.min(ended_us));
             request.facts.waited_us = ended_us - sending_us.min(ended_us);
             if let Some(uploaded) = failed.uploaded {
-                request.take_over(*uploaded);
+                request.take_over(*uploaded, shard);
             }
             Err(failed.fault.into())
         }

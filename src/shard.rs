@@ -73,6 +73,8 @@ pub struct Shard {
     drained: RefCell<Option<std::sync::mpsc::Sender<()>>>,
     listeners: RefCell<Vec<ListenerHandle>>,
     accepting: Cell<usize>,
+    /// Connections that are being turned away.
+    refusing: Cell<usize>,
     connections: RefCell<Vec<Option<Rc<Live>>>>,
     free: RefCell<Vec<usize>>,
     open: Cell<usize>,
@@ -91,6 +93,9 @@ pub struct Live {
 
 /// How long a shard waits for its connections to end when it is told to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a connection between requests is kept when the shard drains. A client under load sends its next request within it and
+/// is told `Connection: close`, where a close at once would cross that request and lose it.
+pub const DRAIN_GRACE: Duration = Duration::from_millis(500);
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs a shard on this thread until it is told to stop.
@@ -151,6 +156,7 @@ pub fn run(plan: Plan) {
             drained: RefCell::default(),
             listeners: RefCell::default(),
             accepting: Cell::new(0),
+            refusing: Cell::new(0),
             connections: RefCell::default(),
             free: RefCell::default(),
             open: Cell::new(0),
@@ -188,7 +194,7 @@ impl Shard {
         for (listener, socket) in sockets {
             if let Err(error) = listener::start(shard, listener, socket) {
                 let _ = ready.send(Err(error));
-                return true;
+                return shard.end().await;
             }
         }
         let sweeper = Rc::clone(shard);
@@ -200,6 +206,7 @@ impl Shard {
                     let snapshot = sweeper.snapshot();
                     sweeper.upstreams.sweep(&snapshot);
                     sweeper.let_go_of_the_gone();
+                    sweeper.buffers.trim();
                 }
             },
             |text| event::error("shard", format_args!("the sweep of idle connections stopped: {text}")),
@@ -241,18 +248,21 @@ impl Shard {
             requests_in_flight: self.in_flight.get() as u64,
             upstream_idle: idle as u64,
             upstream_open: open as u64,
-            buffer_bytes: self.buffers.stock_bytes(),
+            buffer_bytes: self.buffers.lent_bytes(),
+            buffer_stock_bytes: self.buffers.stock_bytes(),
             snapshot_version: self.snapshot().version,
         }
     }
 
-    /// Accepts nothing more. Connections end at their next message boundary; those between requests end now.
+    /// Accepts nothing more. Connections end at their next message boundary; those between requests get [`DRAIN_GRACE`].
     fn drain(&self) {
         self.draining.set(true);
         self.listeners.borrow().iter().for_each(ListenerHandle::stop);
+        self.timers.clock.now_us();
+        let until = self.timers.clock.after(DRAIN_GRACE);
         for live in self.connections.borrow().iter().flatten() {
             if !live.serving.get() {
-                live.handle.end_reading();
+                live.handle.expect_until(until, &self.timers);
             }
         }
     }
@@ -278,18 +288,19 @@ impl Shard {
     /// Ends every connection and waits until nothing is in the kernel's hands. Returns whether that was so in time.
     async fn end(&self) -> bool {
         self.drain();
-        for live in self.connections.borrow().iter().flatten() {
-            live.handle.end();
-        }
         self.timers.clock.now_us();
         let give_up = self.timers.clock.after(STOP_PATIENCE);
         loop {
+            // In every round: one may have been accepted, or connected, since the last.
+            for live in self.connections.borrow().iter().flatten() {
+                live.handle.end();
+            }
             // Ended streams complete their reads; only then may the idle ones be dropped.
             self.upstreams.end_all();
             sleep(Duration::from_millis(5)).await;
             self.upstreams.close_idle();
             self.timers.clock.now_us();
-            if self.open.get() + self.accepting.get() + self.upstreams.connections().1 == 0 {
+            if !self.busy() {
                 break;
             }
             if self.timers.clock.tick() > give_up {
@@ -322,6 +333,12 @@ impl Shard {
         snapshot.listeners[listener].proxy_protocol && trusted
     }
 
+    /// Whether anything may be in the kernel's hands.
+    fn busy(&self) -> bool {
+        let clients = self.open.get() + self.refusing.get();
+        clients + self.accepting.get() + self.upstreams.connections().1 > 0
+    }
+
     /// The newest snapshot, for a request to hold to its end.
     pub fn snapshot(&self) -> HeldSnapshot {
         self.snapshot.borrow_mut().read()
@@ -345,8 +362,18 @@ impl Shard {
         self.accepting.set(self.accepting.get() - 1);
     }
 
-    /// Registers a connection until [`Live::ended`], or until it is dropped by a panic.
+    pub(crate) fn refuses(&self) {
+        self.refusing.set(self.refusing.get() + 1);
+    }
+
+    pub(crate) fn has_refused(&self) {
+        self.refusing.set(self.refusing.get() - 1);
+    }
+
+    /// Registers a connection until [`Live::ended`] or [`Live::panicked`].
     pub fn enter(self: &Rc<Self>, stream: &Stream) -> Rc<Live> {
+        // The last reading may be a second old; its first deadline is not to start then.
+        self.timers.clock.now_us();
         self.metrics.borrow_mut().connection_opened();
         self.open.set(self.open.get() + 1);
         let mut connections = self.connections.borrow_mut();
@@ -434,6 +461,8 @@ impl Live {
         }
         let id = self.request_id.get();
         self.shard.metrics.borrow_mut().counters.panics += 1;
+        // What was started for it, a body that is being sent, ends as well.
+        self.handle.end();
         event::error("connection", format_args!("panic: {text} request_id={}", String::from_utf8_lossy(&id)));
         self.ended(Ended::Panic);
     }

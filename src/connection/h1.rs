@@ -18,7 +18,7 @@ use crate::{
     observe::{Ended, Finished, Protocol, Why, access::Record},
     runtime::{Buffer, Idle, IoFault},
     serve::{self, Reply},
-    shard::Shard,
+    shard::{self, Shard},
     snapshot::{HeldSnapshot, Snapshot},
     upstream::{Connection, Pace, Passing, RelayEnd, UploadEnd, relay},
 };
@@ -68,7 +68,6 @@ async fn serve_while_busy(client: &mut Client, shard: &Rc<Shard>) -> Busy {
         let next = one_request(client, head, shard).await;
         client.live.end();
         match next {
-            Next::Keep if shard.is_draining() => return Busy::Ended(Ended::Drain),
             Next::Keep => {}
             Next::End(ended) => return Busy::Ended(ended),
         }
@@ -87,11 +86,10 @@ async fn rest(client: &mut Client, until: Tick, shard: &Shard) -> Result<(), End
 /// What a wait between requests has brought.
 fn arrived(read: Result<usize, IoFault>, shard: &Shard) -> Result<(), Ended> {
     match read {
-        Ok(0) if shard.is_draining() => Err(Ended::Drain),
-        Ok(0) => Err(Ended::Client),
-        Ok(_) => Ok(()),
+        Ok(1..) => Ok(()),
+        Ok(0) | Err(_) if shard.is_draining() => Err(Ended::Drain),
         Err(IoFault::TooSlow) => Err(Ended::Idle),
-        Err(IoFault::Broken(_)) => Err(Ended::Client),
+        Ok(0) | Err(IoFault::Broken(_)) => Err(Ended::Client),
     }
 }
 
@@ -144,6 +142,7 @@ async fn next_head(client: &mut Client, shard: &Shard) -> Result<RequestHead, No
 /// Waits between requests. After a second the buffer goes back to the stock.
 async fn wait_for_bytes(client: &mut Client, wait: Duration, shard: &Shard) -> Result<(), NoHead> {
     let clock = &shard.timers.clock;
+    let wait = if shard.is_draining() { wait.min(shard::DRAIN_GRACE) } else { wait };
     let until = clock.after(wait);
     if client.buffer.capacity() == 0 {
         client.buffer = shard.buffers.small();
@@ -353,7 +352,7 @@ async fn pass_on(
     let relayed = relay(response, &mut request.client.writer, passing).await;
     shard.buffers.give_back(head);
     if let Some(uploaded) = relayed.uploaded {
-        request.take_over(*uploaded);
+        request.take_over(*uploaded, shard);
     }
 
     if relayed.end == RelayEnd::Unsent {

@@ -147,15 +147,18 @@ pub fn refuse(shard: &Rc<Shard>, stream: Stream, listener: usize) {
         return;
     }
     let on_shard = Rc::clone(shard);
+    let panicked = Rc::clone(shard);
     let Stream { reader, mut writer } = stream;
+    shard.refuses();
     spawn(
         async move {
             let _reader = reader;
             let id = on_shard.new_id(on_shard.timers.clock.now_us());
             let failure = Failure::Overload(Overload::Connections);
             let _ = local::refuse_connection(&mut writer, failure, &id, &on_shard, REFUSAL_TIMEOUT).await;
+            on_shard.has_refused();
         },
-        |_| {},
+        move |_| panicked.has_refused(),
     );
 }
 

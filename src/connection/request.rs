@@ -11,7 +11,7 @@ use crate::{
     },
     limits::RETRY_BODY_BYTES_MAX,
     route::{Captures, Found, Index},
-    runtime::{Buffer, Buffers, Idle, IoFault, Writer},
+    runtime::{Idle, IoFault, Writer},
     shard::Shard,
     snapshot::{Route, Snapshot},
     template::{Escape, Template, Variable},
@@ -179,13 +179,13 @@ impl<'c> Request<'c> {
     ) -> Result<Option<Upload>, Failure> {
         let BodyLength::Exact(length) = self.head.body else {
             self.check_first_chunks(route)?;
-            return Ok(Some(self.upload(route, snapshot)));
+            return Ok(Some(self.upload(route, snapshot, shard)));
         };
         let here = self.client.buffer.len() - self.head.len;
         let whole = here as u64 >= length;
         let gather = length <= RETRY_BODY_BYTES_MAX && !self.head.expect_continue && !route.stream;
         if !whole && !gather {
-            return Ok(Some(self.upload(route, snapshot)));
+            return Ok(Some(self.upload(route, snapshot, shard)));
         }
         let length = usize::try_from(length).expect("it is here, or at most 64 KiB");
         let mut pace = Pace::new(snapshot.limits.body_timeout, snapshot.limits.body_rate_min);
@@ -217,9 +217,9 @@ impl<'c> Request<'c> {
         if bytes > route.max_body { Err(Failure::Client(ClientFault::BodyTooLarge)) } else { Ok(()) }
     }
 
-    fn upload(&mut self, route: &Route, snapshot: &Snapshot) -> Upload {
+    fn upload(&mut self, route: &Route, snapshot: &Snapshot, shard: &Shard) -> Upload {
         let reader = self.client.reader.take().expect("only one body is passed on at a time");
-        let mut buffer = Buffer::with_capacity(Buffers::SMALL);
+        let mut buffer = shard.buffers.small();
         buffer.extend(&self.client.buffer.unread()[self.head.len..]);
         self.body = BodyState::Streamed;
         let patience = if route.stream { snapshot.limits.tunnel_idle } else { snapshot.limits.body_timeout };
@@ -235,13 +235,14 @@ impl<'c> Request<'c> {
     }
 
     /// Takes an upload back that was never started.
-    pub fn take_back(&mut self, upload: Upload) {
+    pub fn take_back(&mut self, upload: Upload, shard: &Shard) {
         self.client.reader = Some(upload.reader);
         self.body = BodyState::Untouched;
+        shard.buffers.give_back(upload.buffer);
     }
 
     /// Takes the reading half back from an upload that has ended.
-    pub fn take_over(&mut self, uploaded: Uploaded) {
+    pub fn take_over(&mut self, uploaded: Uploaded, shard: &Shard) {
         self.facts.bytes_in = uploaded.bytes;
         self.client.reader = Some(uploaded.reader);
         self.body = BodyState::Ended(uploaded.decoder, uploaded.end, uploaded.bytes);
@@ -250,6 +251,7 @@ impl<'c> Request<'c> {
         let head = self.head.len;
         buffer.truncate(head);
         buffer.extend(uploaded.buffer.unread());
+        shard.buffers.give_back(uploaded.buffer);
     }
 
     /// Reads what is left of the body and drops it, so that the next request can be read. False when that is not worth it: there is

@@ -141,7 +141,7 @@ impl Direction {
                 }
                 Ok(_) => {
                     self.timers.clock.now_us();
-                    self.other.extend(self.timers.clock.after(self.idle), &self.timers);
+                    self.other.expect_until(self.timers.clock.after(self.idle), &self.timers);
                 }
                 Err(IoFault::TooSlow) => {
                     self.other.end();

@@ -186,7 +186,8 @@ pub fn write_reply(out: &mut Vec<u8>, reply: &Return<'_>) {
             Known::Date => has_date = true,
             Known::XRequestId => has_id = true,
             // A length beside a coding, or on a reply that ends with the connection, would contradict it.
-            Known::ContentLength => return reply.framing == ReplyFraming::AsReceived,
+            // A 204 must not have one (RFC 9110 §8.6).
+            Known::ContentLength => return reply.framing == ReplyFraming::AsReceived && reply.status != 204,
             _ => {}
         }
         true

@@ -72,8 +72,10 @@ pub struct Gauges {
     pub upstream_idle: u64,
     /// Upstream connections in all.
     pub upstream_open: u64,
-    /// Bytes of read and write buffers held.
+    /// Bytes of the buffers that connections hold now.
     pub buffer_bytes: u64,
+    /// Bytes of the buffers kept for them.
+    pub buffer_stock_bytes: u64,
     /// Version of the snapshot the shard reads.
     pub snapshot_version: u64,
 }

@@ -242,14 +242,19 @@ pub fn write_gauges(page: &mut Page, shards: &[Option<Gauges>]) {
         silent,
     );
     type Family = (&'static str, &'static str, fn(&Gauges) -> u64);
-    let families: [Family; 6] = [
+    let families: [Family; 7] = [
         ("coregate_connections", "Client connections open.", |gauges| gauges.connections),
         ("coregate_requests_in_flight", "Requests being served.", |gauges| gauges.requests_in_flight),
         ("coregate_upstream_connections", "Upstream connections open.", |gauges| gauges.upstream_open),
         ("coregate_upstream_connections_idle", "Upstream connections without a request.", |gauges| {
             gauges.upstream_idle
         }),
-        ("coregate_buffer_bytes", "Bytes of connection buffers held.", |gauges| gauges.buffer_bytes),
+        ("coregate_buffer_bytes", "Bytes of the buffers that connections hold.", |gauges| {
+            gauges.buffer_bytes
+        }),
+        ("coregate_buffer_stock_bytes", "Bytes of the buffers kept for connections.", |gauges| {
+            gauges.buffer_stock_bytes
+        }),
         ("coregate_shard_snapshot_version", "Version of the snapshot a shard reads.", |gauges| {
             gauges.snapshot_version
         }),

@@ -1,6 +1,10 @@
 //! Byte buffers that can be lent to the kernel, and a shard's stock of them.
 
-use std::{cell::RefCell, ops::Range};
+use std::{
+    cell::{Cell, RefCell},
+    ops::Range,
+    rc::Rc,
+};
 
 /// Bytes received or to be sent: `bytes[start..]` are unread.
 ///
@@ -10,6 +14,26 @@ use std::{cell::RefCell, ops::Range};
 pub struct Buffer {
     pub(super) bytes: Vec<u8>,
     start: usize,
+    lent: Option<Lent>,
+}
+
+/// Counts a buffer as lent, until it is given back or dropped.
+struct Lent {
+    all: Rc<Cell<u64>>,
+    bytes: u64,
+}
+
+impl Lent {
+    fn new(all: &Rc<Cell<u64>>, bytes: u64) -> Self {
+        all.set(all.get() + bytes);
+        Self { all: Rc::clone(all), bytes }
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.all.set(self.all.get() - self.bytes);
+    }
 }
 
 impl Buffer {
@@ -20,7 +44,8 @@ impl Buffer {
     pub const HEADROOM: usize = 1024;
 
     pub fn with_capacity(capacity: usize) -> Self {
-        let mut buffer = Self { bytes: Vec::with_capacity(Self::HEADROOM + capacity + Self::TAIL), start: 0 };
+        let bytes = Vec::with_capacity(Self::HEADROOM + capacity + Self::TAIL);
+        let mut buffer = Self { bytes, start: 0, lent: None };
         buffer.clear();
         buffer
     }
@@ -150,10 +175,11 @@ impl Buffer {
 
 /// A shard's stock of buffers, so that a request allocates nothing once the shard is warm.
 ///
-/// Bounded: what comes back over the bound is freed.
+/// Bounded: what comes back over the bound is freed, and what nobody needs any more goes bit by bit ([`Buffers::trim`]).
 pub struct Buffers {
-    small: RefCell<Vec<Buffer>>,
-    large: RefCell<Vec<Buffer>>,
+    small: Stock,
+    large: Stock,
+    lent: Rc<Cell<u64>>,
 }
 
 impl Buffers {
@@ -161,23 +187,30 @@ impl Buffers {
     pub const SMALL: usize = 16 * 1024 - Buffer::HEADROOM - Buffer::TAIL;
     /// For bodies: one read takes what the socket holds.
     pub const LARGE: usize = 256 * 1024 - Buffer::HEADROOM - Buffer::TAIL;
+    const SMALL_BYTES: u64 = 16 * 1024;
+    const LARGE_BYTES: u64 = 256 * 1024;
     const SMALL_KEPT: usize = 1024;
     const LARGE_KEPT: usize = 64;
 
     pub fn new() -> Self {
-        Self { small: RefCell::new(Vec::new()), large: RefCell::new(Vec::new()) }
+        Self { small: Stock::default(), large: Stock::default(), lent: Rc::default() }
     }
 
     pub fn small(&self) -> Buffer {
-        self.small.borrow_mut().pop().unwrap_or_else(|| Buffer::with_capacity(Self::SMALL))
+        let mut buffer = self.small.take().unwrap_or_else(|| Buffer::with_capacity(Self::SMALL));
+        buffer.lent = Some(Lent::new(&self.lent, Self::SMALL_BYTES));
+        buffer
     }
 
     pub fn large(&self) -> Buffer {
-        self.large.borrow_mut().pop().unwrap_or_else(|| Buffer::with_capacity(Self::LARGE))
+        let mut buffer = self.large.take().unwrap_or_else(|| Buffer::with_capacity(Self::LARGE));
+        buffer.lent = Some(Lent::new(&self.lent, Self::LARGE_BYTES));
+        buffer
     }
 
     /// Takes a buffer back. What it held is gone.
     pub fn give_back(&self, mut buffer: Buffer) {
+        buffer.lent = None;
         if !buffer.owns_memory() {
             return;
         }
@@ -190,21 +223,57 @@ impl Buffers {
         } else {
             return; // It grew for one unusual message.
         };
-        let mut stock = stock.borrow_mut();
-        if stock.len() < kept {
-            stock.push(buffer);
+        let mut buffers = stock.buffers.borrow_mut();
+        if buffers.len() < kept {
+            buffers.push(buffer);
         }
+    }
+
+    /// Frees half of the buffers that were not needed since the last call. Called about once a second, it lets go of what a burst
+    /// left behind within some seconds, and of nothing that is in use every second.
+    pub fn trim(&self) {
+        self.small.trim();
+        self.large.trim();
     }
 
     /// Bytes of the buffers in stock.
     pub fn stock_bytes(&self) -> u64 {
         let (small, large) = self.in_stock();
-        (small * 16 * 1024 + large * 256 * 1024) as u64
+        small as u64 * Self::SMALL_BYTES + large as u64 * Self::LARGE_BYTES
+    }
+
+    /// Bytes of the buffers lent now, as they were when they were lent.
+    pub fn lent_bytes(&self) -> u64 {
+        self.lent.get()
     }
 
     /// How many buffers are in stock: (small, large).
     pub fn in_stock(&self) -> (usize, usize) {
-        (self.small.borrow().len(), self.large.borrow().len())
+        (self.small.buffers.borrow().len(), self.large.buffers.borrow().len())
+    }
+}
+
+/// Buffers of one size.
+#[derive(Default)]
+struct Stock {
+    buffers: RefCell<Vec<Buffer>>,
+    /// The fewest there were since the last [`Stock::trim`].
+    fewest: Cell<usize>,
+}
+
+impl Stock {
+    fn take(&self) -> Option<Buffer> {
+        let mut buffers = self.buffers.borrow_mut();
+        let buffer = buffers.pop();
+        self.fewest.set(self.fewest.get().min(buffers.len()));
+        buffer
+    }
+
+    fn trim(&self) {
+        let mut buffers = self.buffers.borrow_mut();
+        let left = buffers.len() - self.fewest.get().div_ceil(2);
+        buffers.truncate(left);
+        self.fewest.set(left);
     }
 }
 
@@ -258,6 +327,35 @@ mod tests {
         buffer.reserve(10);
         buffer.extend(b"x");
         assert_eq!(buffer.unread(), b"x");
+    }
+
+    #[test]
+    fn a_buffer_counts_as_lent_until_it_is_given_back_or_dropped() {
+        let stock = Buffers::new();
+        let (small, mut large) = (stock.small(), stock.large());
+        assert_eq!(stock.lent_bytes(), (16 + 256) * 1024);
+        stock.give_back(small);
+        let moved = std::mem::take(&mut large);
+        stock.give_back(large);
+        assert_eq!(stock.lent_bytes(), 256 * 1024);
+        drop(moved);
+        assert_eq!((stock.lent_bytes(), stock.in_stock()), (0, (1, 0)));
+    }
+
+    #[test]
+    fn buffers_that_nobody_needs_are_freed_bit_by_bit() {
+        let stock = Buffers::new();
+        let lent: Vec<_> = (0..100).map(|_| stock.small()).collect();
+        lent.into_iter().for_each(|buffer| stock.give_back(buffer));
+        let mut left = Vec::new();
+        for _ in 0..10 {
+            // Four of them are in use all the time.
+            let lent: Vec<_> = (0..4).map(|_| stock.small()).collect();
+            lent.into_iter().for_each(|buffer| stock.give_back(buffer));
+            stock.trim();
+            left.push(stock.in_stock().0);
+        }
+        assert_eq!(left, [100, 52, 28, 16, 10, 7, 5, 4, 4, 4]);
     }
 
     #[test]

@@ -36,8 +36,11 @@ pub(super) struct Slot {
     released: Cell<bool>,
     /// Where in the wheel the slot waits; `NEVER` when it does not.
     waits_at: Cell<Tick>,
+    reading: Cell<bool>,
     read_expired: Cell<bool>,
     write_expired: Cell<bool>,
+    /// We have ended the stream: what looks like its end is not the peer's.
+    ended: Cell<bool>,
     /// Made when the stream first waits between requests.
     canceller: RefCell<Option<Canceller>>,
     /// The stream that is read on behalf of this one.
@@ -54,8 +57,10 @@ impl Slot {
             release_at: Cell::new(Tick::NEVER),
             released: Cell::new(false),
             waits_at: Cell::new(Tick::NEVER),
+            reading: Cell::new(false),
             read_expired: Cell::new(false),
             write_expired: Cell::new(false),
+            ended: Cell::new(false),
             canceller: RefCell::new(None),
             partner: RefCell::new(None),
         })
@@ -110,8 +115,14 @@ impl Slot {
         self.released.get()
     }
 
-    pub(super) fn is_reading(&self) -> bool {
-        self.read_at.get() != Tick::NEVER
+    /// Shuts both directions.
+    pub(super) fn end(&self) {
+        self.ended.set(true);
+        self.shut(Shutdown::Both);
+    }
+
+    pub(super) fn was_ended(&self) -> bool {
+        self.ended.get()
     }
 
     /// Asks the pending read for its buffer.
@@ -218,7 +229,15 @@ impl Timers {
 
     fn enqueue(&self, slot: &Rc<Slot>, at: Tick) {
         let mut wheel = self.wheel.borrow_mut();
-        let at = at.0.clamp(wheel.done, self.clock.tick().0 + HORIZON).max(wheel.done);
+        let now = self.clock.tick().0;
+        if wheel.waiting == 0 {
+            // Nobody turned it while nobody waited.
+            wheel.done = wheel.done.max(now);
+        }
+        // Within one turn of the wheel from where it stands, which may be behind the clock: a bucket must not come up before
+        // the tick it was chosen for.
+        let last = (now + HORIZON).min(wheel.done + WHEEL as u64 - 1).max(wheel.done);
+        let at = at.0.clamp(wheel.done, last);
         slot.waits_at.set(Tick(at));
         #[expect(clippy::cast_possible_truncation, reason = "the remainder is below the number of buckets")]
         let bucket = (at % WHEEL as u64) as usize;
@@ -238,9 +257,11 @@ impl Timers {
         }
     }
 
-    /// Moves the deadline of a read that is under way.
+    /// Moves the deadline of the read that is under way, if there is one.
     pub(super) fn move_read(&self, slot: &Rc<Slot>, until: Tick) {
-        self.arm(slot, &slot.read_at, until);
+        if slot.reading.get() {
+            self.arm(slot, &slot.read_at, until);
+        }
     }
 
     /// Turns the wheel until [`Timers::stop`]. One task of every shard.
@@ -346,6 +367,7 @@ pub(super) struct Armed<'a> {
 
 impl Armed<'_> {
     pub(super) fn reading(&self, until: Tick) {
+        self.guard.0.reading.set(true);
         self.timers.arm(&self.guard.0, &self.guard.0.read_at, until);
     }
 
@@ -361,6 +383,7 @@ impl Armed<'_> {
     }
 
     pub(super) fn read_done(&self) {
+        self.guard.0.reading.set(false);
         self.guard.0.read_at.set(Tick::NEVER);
         self.guard.0.release_at.set(Tick::NEVER);
     }
@@ -375,5 +398,128 @@ impl Armed<'_> {
 
     pub(super) fn write_expired(&self) -> bool {
         self.guard.0.write_expired.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::{fd::AsRawFd, unix::net::UnixStream};
+
+    use super::*;
+
+    const TICK_US: u64 = crate::clock::TICK_MS * 1000;
+
+    /// The wheel without its task: time is what the test says.
+    struct Turned {
+        timers: Rc<Timers>,
+        socket: UnixStream,
+    }
+
+    impl Turned {
+        fn new() -> Self {
+            let timers = Timers::new();
+            timers.clock.pretend(0);
+            Self { timers, socket: UnixStream::pair().expect("descriptors are left").0 }
+        }
+
+        fn slot(&self, read_at: u64) -> Rc<Slot> {
+            let slot = Slot::new(self.socket.as_raw_fd());
+            self.timers.arm(&slot, &slot.read_at, Tick(read_at));
+            slot
+        }
+
+        /// Moves the clock, and turns the wheel whenever its task would have woken up.
+        fn advance(&self, tick: u64) {
+            loop {
+                let next = self.timers.next();
+                if next > Tick(tick) {
+                    break;
+                }
+                self.timers.clock.pretend(next.0.max(self.timers.clock.tick().0) * TICK_US);
+                self.timers.fire();
+            }
+            self.timers.clock.pretend(tick * TICK_US);
+        }
+    }
+
+    #[track_caller]
+    fn check_fires(turned: &Turned, slot: &Slot, at: u64) {
+        turned.advance(at - 1);
+        assert!(!slot.read_expired.get(), "before {at}");
+        turned.advance(at);
+        assert!(slot.read_expired.get(), "not at {at}");
+    }
+
+    #[test]
+    fn a_deadline_set_while_the_wheel_stands_still_is_kept() {
+        // The wheel sleeps until 400; what is put in at 300 must not be taken for something that is due before.
+        for (set_at, until) in [(300, 2_000), (399, 799), (150, 661), (113, 514)] {
+            let turned = Turned::new();
+            let _first = turned.slot(6_000);
+            turned.advance(set_at);
+            let second = turned.slot(until);
+            check_fires(&turned, &second, until);
+        }
+    }
+
+    #[test]
+    fn a_deadline_set_after_a_long_sleep_is_kept() {
+        for slept in [1, 511, 512, 513, 1_024, 1_025, 100_000] {
+            let turned = Turned::new();
+            turned.advance(slept);
+            let slot = turned.slot(slept + 700);
+            check_fires(&turned, &slot, slept + 700);
+        }
+    }
+
+    #[test]
+    fn an_earlier_deadline_beside_a_later_one_comes_first() {
+        let turned = Turned::new();
+        let slot = turned.slot(3_000);
+        turned.timers.arm(&slot, &slot.release_at, Tick(100));
+        turned.timers.arm(&slot, &slot.write_at, Tick(50));
+        turned.advance(50);
+        assert!(slot.write_expired.get() && slot.release_at.get() == Tick(100));
+        turned.advance(100);
+        assert!(slot.release_at.get() == Tick::NEVER && !slot.read_expired.get());
+        check_fires(&turned, &slot, 3_000);
+    }
+
+    #[test]
+    fn thousands_of_deadlines_come_in_time_and_never_early() {
+        let turned = Turned::new();
+        let mut seed = 88_172_645_463_325_252_u64;
+        let mut draw = |below: usize| {
+            // xorshift64 (Marsaglia 2003)
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            usize::try_from(seed % below as u64).expect("it is below the bound")
+        };
+        let mut slots: Vec<(Rc<Slot>, u64)> = Vec::new();
+        let mut tick = 0;
+        for _ in 0..4_000 {
+            tick += [0, 1, draw(5), draw(300)][draw(4)] as u64;
+            turned.advance(tick);
+            let until = tick + 1 + [draw(20), draw(400), draw(7_000)][draw(3)] as u64;
+            match slots.len() {
+                // Moved nearer or further, as a connection does with every request.
+                count @ 1.. if draw(2) == 0 => {
+                    let (slot, at) = &mut slots[draw(count)];
+                    if !slot.read_expired.get() {
+                        turned.timers.arm(slot, &slot.read_at, Tick(until));
+                        *at = until;
+                    }
+                }
+                _ => slots.push((turned.slot(until), until)),
+            }
+            for (slot, at) in &slots {
+                assert_eq!(slot.read_expired.get(), *at <= tick, "due at {at}, now {tick}");
+            }
+            slots.retain(|(slot, _)| !slot.read_expired.get());
+        }
+        turned.advance(tick + 8_000);
+        assert!(slots.iter().all(|(slot, _)| slot.read_expired.get()));
+        assert_eq!(turned.timers.waiting(), 0, "and nothing is left in the wheel");
     }
 }

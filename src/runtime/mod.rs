@@ -23,6 +23,8 @@ mod session;
 mod start;
 mod stream;
 mod task;
+#[cfg(test)]
+mod tests;
 mod turnstile;
 
 pub use self::{
@@ -35,6 +37,6 @@ pub use self::{
     session::Facts as TlsFacts,
     start::{DriverUsed, Runtime, pin_to_core, why_blocked},
     stream::{Idle, IoFault, Reader, Stream, StreamHandle, Writer},
-    task::{Gate, Notify, sleep, spawn},
+    task::{Ending, Gate, sleep, spawn},
     turnstile::Turnstile,
 };

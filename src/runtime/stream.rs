@@ -148,7 +148,12 @@ impl StreamHandle {
     }
 
     pub fn end(&self) {
-        let _ = self.0.with_socket(|socket| rustix::net::shutdown(socket, Shutdown::Both));
+        self.0.end();
+    }
+
+    /// Whether the end of the stream is our own doing ([`StreamHandle::end`]), not the peer's word.
+    pub fn was_ended(&self) -> bool {
+        self.0.was_ended()
     }
 
     /// Ends the stream that is read on behalf of this one, if this one was reset by its peer. One that was only half-closed is
@@ -167,26 +172,16 @@ impl StreamHandle {
         }
     }
 
-    /// Moves the deadline of the read that is under way.
+    /// Moves the deadline of the read that is under way. Without one nothing happens: a deadline that no read clears would
+    /// end the stream some time later, whoever uses it then.
     pub fn expect_until(&self, until: Tick, timers: &Rc<Timers>) {
         timers.move_read(&self.0, until);
     }
 
-    /// Moves the deadline of the read that is under way, if there is one.
-    pub fn extend(&self, until: Tick, timers: &Rc<Timers>) {
-        if self.0.is_reading() {
-            timers.move_read(&self.0, until);
-        }
-    }
-
-    /// Ends a [`Reader::read_or_release`] that is under way; it returns what has arrived, or `Quiet`.
+    /// Ends a [`Reader::read_or_release`] that is under way; it returns what has arrived, or `Quiet`. One that starts later is
+    /// not ended.
     pub fn release(&self) {
         self.0.release();
-    }
-
-    /// Nothing more is received; what is pending completes with the end of the stream.
-    pub fn end_reading(&self) {
-        let _ = self.0.with_socket(|socket| rustix::net::shutdown(socket, Shutdown::Read));
     }
 }
 
@@ -375,7 +370,7 @@ impl Reader {
         }
     }
 
-    /// Moves the deadline of a read that is under way.
+    /// A way to end this stream from elsewhere on the shard.
     pub fn handle(&self) -> StreamHandle {
         StreamHandle(Rc::clone(self.guard.rc()))
     }

@@ -4,7 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll, Waker},
     time::Duration,
@@ -54,33 +54,64 @@ impl<F: Future<Output = ()>, P: FnOnce(&str)> Future for Caught<F, P> {
     }
 }
 
-/// Wakes tasks of this shard that wait for something to change.
+/// Something that comes once, and that no wait may outlast: the end of the shard.
 #[derive(Default)]
-pub struct Notify {
-    waiting: RefCell<Vec<Waker>>,
-    count: Cell<u64>,
+pub struct Ending {
+    has_come: Cell<bool>,
+    waiting: RefCell<Vec<Option<Waker>>>,
 }
 
-impl Notify {
-    /// Wakes everyone who waits.
-    pub fn notify(&self) {
-        self.count.set(self.count.get() + 1);
-        for waker in self.waiting.take() {
+impl Ending {
+    /// Ends every [`Ending::unless`], now and later.
+    pub fn come(&self) {
+        self.has_come.set(true);
+        for waker in self.waiting.borrow_mut().iter_mut().filter_map(Option::take) {
             waker.wake();
         }
     }
 
-    /// Completes at the first [`Notify::notify`] after it is first polled.
-    pub async fn notified(&self) {
-        let seen = self.count.get();
+    /// What `future` returns, or `None` once the end has come; then `future` is dropped, so it must bear that.
+    pub async fn unless<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        let mut future = pin!(future);
+        let mut seat = Seat { ending: self, number: None };
         poll_fn(|cx| {
-            if self.count.get() != seen {
-                return Poll::Ready(());
+            if self.has_come.get() {
+                return Poll::Ready(None);
             }
-            self.waiting.borrow_mut().push(cx.waker().clone());
-            Poll::Pending
+            let polled = future.as_mut().poll(cx).map(Some);
+            if polled.is_pending() {
+                seat.take(cx.waker());
+            }
+            polled
         })
-        .await;
+        .await
+    }
+}
+
+/// One waiter's place, free again when it is dropped.
+struct Seat<'e> {
+    ending: &'e Ending,
+    number: Option<usize>,
+}
+
+impl Seat<'_> {
+    fn take(&mut self, waker: &Waker) {
+        let mut seats = self.ending.waiting.borrow_mut();
+        let number = *self.number.get_or_insert_with(|| {
+            seats.iter().position(Option::is_none).unwrap_or_else(|| {
+                seats.push(None);
+                seats.len() - 1
+            })
+        });
+        seats[number] = Some(waker.clone());
+    }
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            self.ending.waiting.borrow_mut()[number] = None;
+        }
     }
 }
 

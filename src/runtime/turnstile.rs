@@ -101,7 +101,7 @@ impl Turnstile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::{Runtime, spawn};
+    use crate::runtime::{Gate, Runtime, spawn};
 
     #[test]
     fn nobody_passes_twice_in_a_turn_and_everybody_passes_in_the_end() {
@@ -114,21 +114,21 @@ mod tests {
             spawn(async move { noted.set(turning.turn().await.is_err()) }, |text| panic!("{text}"));
 
             let passed = Rc::new(RefCell::new(Vec::new()));
-            let done = Rc::new(crate::runtime::Notify::default());
+            let done = Gate::default();
             for number in 0..10 {
-                let (turnstile, passed, done) = (Rc::clone(&turnstile), Rc::clone(&passed), Rc::clone(&done));
+                let (turnstile, passed, done) = (Rc::clone(&turnstile), Rc::clone(&passed), done.clone());
                 spawn(
                     async move {
                         turnstile.pass().await;
                         passed.borrow_mut().push((number, turnstile.left.get()));
-                        done.notify();
+                        if passed.borrow().len() == 10 {
+                            done.put(());
+                        }
                     },
                     |text| panic!("{text}"),
                 );
             }
-            while passed.borrow().len() < 10 {
-                done.notified().await;
-            }
+            done.take().await;
             let order: Vec<_> = passed.borrow().iter().map(|(number, _)| *number).collect();
             assert_eq!(order, (0..10).collect::<Vec<_>>());
             let left: Vec<_> = passed.borrow().iter().map(|(_, left)| *left).collect();

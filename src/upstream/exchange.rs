@@ -5,19 +5,15 @@ use std::{rc::Rc, time::Duration};
 use super::{
     Body, Fault, Request, UploadEnd, Uploaded, Upstreams,
     pool::Connection,
-    upload::{self, Upload},
+    upload::{self, Uploading},
 };
 use crate::{
-    clock::Tick,
     config::HostHeader,
     http::{BodyLength, Field, Known, ResponseHead, Version, parse_response, rewrite},
     limits::INFORMATIONAL_MAX,
-    runtime::{Buffer, Gate, IoFault, StreamHandle, Writer},
+    runtime::{Buffer, IoFault},
     snapshot::Endpoint,
 };
-
-/// A streamed request body under way, and the handle of the client's stream.
-pub(super) type Uploading = (Gate<Option<Box<Uploaded>>>, StreamHandle);
 
 /// An attempt that brought no response.
 pub(super) struct Failed {
@@ -51,8 +47,9 @@ pub(super) async fn exchange(
     match &mut request.body {
         Body::Stream(body) if written.is_ok() && body.is_some() => {
             let body = body.take().expect("it was just seen");
-            connection.upload =
-                Some(start_upload(upstreams, *body, writer, connection.reader.handle(), request.timeout));
+            let Upstreams { timers, buffers, .. } = &**upstreams;
+            let reader = connection.reader.handle();
+            connection.upload = Some(upload::start(*body, writer, reader, request.timeout, timers, buffers));
         }
         Body::Stream(_) | Body::Whole(_) => connection.writer = Some(writer),
     }
@@ -65,6 +62,11 @@ pub(super) async fn exchange(
     connection.fields = upstreams.fields();
     let Err(mut fault) = response_head(upstreams, &mut connection, request).await else {
         connection.head_us = upstreams.timers.clock.now_us();
+        if let Some(upload) = &connection.upload {
+            upload.is_answered();
+        }
+        // A service that did not get the whole request may take the next one for the rest of it.
+        connection.head.keep_alive &= written.is_ok();
         return Ok(connection);
     };
     let mut body_gone = None;
@@ -79,18 +81,6 @@ pub(super) async fn exchange(
     Err(Failed { fault, nothing_sent, body_gone })
 }
 
-fn start_upload(
-    upstreams: &Rc<Upstreams>,
-    body: Upload,
-    writer: Writer,
-    upstream: StreamHandle,
-    timeout: Duration,
-) -> Uploading {
-    let client = body.reader.handle();
-    let gate = upload::start(body, writer, upstream, timeout, &upstreams.timers, &upstreams.buffers);
-    (gate, client)
-}
-
 /// Reads until the head of the final response is complete. Informational ones are passed on to HTTP/1.1 clients.
 async fn response_head(
     upstreams: &Upstreams,
@@ -98,13 +88,12 @@ async fn response_head(
     request: &mut Request<'_>,
 ) -> Result<(), Fault> {
     let clock = &upstreams.timers.clock;
-    // While a body is being sent its progress is watched; the time for the answer starts when it is complete.
-    let until = if connection.upload.is_some() { Tick::NEVER } else { clock.after(request.timeout) };
+    let in_time = clock.after(request.timeout);
     let mut scanned = 0;
     let mut informational = 0;
     let mut continued = false;
     loop {
-        let Connection { reader, buffer, fields, .. } = connection;
+        let Connection { buffer, fields, .. } = connection;
         if !buffer.is_empty() {
             let method = request.head.method;
             let parsed = parse_response(buffer.unread_mut(), &mut scanned, method, &request.rules, fields);
@@ -132,6 +121,9 @@ async fn response_head(
             }
             buffer.reserve(4096);
         }
+        // While a body is being sent its progress is watched; the time for the answer starts when it is complete.
+        let until = connection.upload.as_ref().map_or(in_time, Uploading::answer_by);
+        let Connection { reader, buffer, .. } = connection;
         let read = if request.expect && !continued {
             // A service that does not know the expectation waits for the body, and the client for us.
             match reader.read_within(CONTINUE_AFTER, buffer, until).await {

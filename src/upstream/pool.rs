@@ -9,14 +9,15 @@ use std::{
 
 use rustls::pki_types::ServerName;
 
-use super::{Fault, exchange::Uploading};
+use super::{Fault, upload::Uploading};
 use crate::{
     balance::{self, State, Tried},
     clock::Tick,
     http::{BodyLength, Field, ResponseHead, Span, Version},
     observe::{Metrics, Outcome, event},
     runtime::{
-        Buffer, Buffers, HandshakeFault, IoFault, ReadAhead, Stream, StreamHandle, Timers, Turnstile, Writer,
+        Buffer, Buffers, Ending, HandshakeFault, IoFault, ReadAhead, Stream, StreamHandle, Timers, Turnstile,
+        Writer,
     },
     snapshot::{Dial, Endpoint, Service, Snapshot},
 };
@@ -55,6 +56,7 @@ pub struct Upstreams {
     random: Cell<u64>,
     idle: Cell<usize>,
     open: Rc<Open>,
+    ending: Ending,
 }
 
 #[derive(Default)]
@@ -201,6 +203,7 @@ impl Upstreams {
             random: Cell::new(seed | 1),
             idle: Cell::new(0),
             open: Rc::default(),
+            ending: Ending::default(),
         })
     }
 
@@ -268,12 +271,16 @@ impl Upstreams {
         service: &Service,
         endpoint: &Endpoint,
     ) -> Result<Box<Connection>, Fault> {
-        let until = self.timers.clock.after(service.connect);
+        let (limit, timers) = (service.connect, &self.timers);
+        let until = timers.clock.after(limit);
         let connected = match &endpoint.dial {
-            Dial::Tcp(address) => Stream::connect(*address, service.connect, &self.timers).await,
-            Dial::Unix(path) => Stream::connect_unix(path, service.connect, &self.timers).await,
+            Dial::Tcp(address) => self.ending.unless(Stream::connect(*address, limit, timers)).await,
+            Dial::Unix(path) => self.ending.unless(Stream::connect_unix(path, limit, timers)).await,
             Dial::Unresolved => return Err(Fault::NoEndpoint),
         };
+        // That took a while; the deadlines that follow start now.
+        timers.clock.now_us();
+        let Some(connected) = connected else { return Err(Fault::NoEndpoint) };
         let stream = match (connected, &endpoint.tls) {
             (Ok(stream), None) => stream,
             // Boxed: requests to services without TLS must not pay for it.
@@ -364,8 +371,9 @@ impl Upstreams {
         self.idle.set(self.idle.get() - dropped.len());
     }
 
-    /// Ends every connection to every endpoint: who waits for one gets the end of the stream.
+    /// Ends every connection to every endpoint, and every attempt to make one: who waits for one gets the end of the stream.
     pub fn end_all(&self) {
+        self.ending.come();
         self.open.handles.borrow().iter().flatten().for_each(StreamHandle::end);
     }
 

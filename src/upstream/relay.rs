@@ -101,7 +101,7 @@ async fn pass_body(
                         trailing.extend_from_slice(b"0\r\n");
                         let section = &buffer.unread()[section.clone()];
                         if parse_trailers(section, &passing.rules, &mut response.fields).is_err() {
-                            return RelayEnd::Truncated;
+                            return if prefix_waits { RelayEnd::Unsent } else { RelayEnd::Truncated };
                         }
                         rewrite::write_trailers(&mut trailing, section, &response.fields);
                         &trailing
@@ -155,7 +155,8 @@ async fn pass_body(
         let before_us = clock.now_us();
         match response.reader.read(&mut response.buffer, clock.after(passing.pace.patience)).await {
             Ok(0) => {
-                if decoder.end_of_stream().is_err() {
+                // A connection that we ended, because its upload failed, does not end a body.
+                if decoder.end_of_stream().is_err() || response.reader.handle().was_ended() {
                     return RelayEnd::Truncated;
                 }
                 response.left_over = true; // Ended with the connection: nothing to keep.
@@ -198,18 +199,13 @@ impl Connection {
 
     /// Whether the request body is still being sent.
     pub fn is_early(&self) -> bool {
-        self.upload.as_ref().is_some_and(|(gate, _)| !gate.is_ready())
+        self.upload.as_ref().is_some_and(|upload| !upload.has_ended())
     }
 
-    /// Waits for the end of a streamed request body. When the response ended before it, the rest is of no use to the service:
-    /// the upload is stopped where it stands.
+    /// Waits for the end of a streamed request body; one that goes on is stopped.
     pub(super) async fn end_upload(&mut self) -> Option<Box<Uploaded>> {
-        let (gate, client) = self.upload.take()?;
-        if !gate.is_ready() {
-            self.reader.handle().end();
-            client.release();
-        }
-        gate.take().await
+        let upload = self.upload.take()?;
+        upload.end(&self.reader.handle()).await
     }
 
     /// Puts the connection back into the pool if it is at a message boundary, and gives the buffers back.

@@ -3,7 +3,7 @@
 //! The task owns the client's reading half and the service's writing half until it ends; then it gives them back through a
 //! gate. It is never dropped in the middle: who wants it to end shuts a socket down.
 
-use std::{rc::Rc, time::Duration};
+use std::{cell::Cell, rc::Rc, time::Duration};
 
 use super::Fault;
 use crate::{
@@ -82,29 +82,87 @@ pub enum UploadEnd {
     Stopped,
 }
 
+/// An upload under way.
+pub(super) struct Uploading {
+    /// Holds `None` after a panic.
+    gate: Gate<Option<Box<Uploaded>>>,
+    watch: Rc<Watch>,
+}
+
+/// What an upload and who waits for the answer know of each other.
+struct Watch {
+    client: StreamHandle,
+    /// Nobody wants the rest of the body.
+    stopped: Cell<bool>,
+    /// The response head is still awaited.
+    awaited: Cell<bool>,
+    /// When it must be here; `NEVER` while the body is being sent.
+    answer_by: Cell<Tick>,
+}
+
+impl Uploading {
+    pub(super) fn has_ended(&self) -> bool {
+        self.gate.is_ready()
+    }
+
+    /// When the response head must be here. Ask before every read: it changes when the upload ends.
+    pub(super) fn answer_by(&self) -> Tick {
+        self.watch.answer_by.get()
+    }
+
+    /// The response head is here; what follows it has deadlines of its own.
+    pub(super) fn is_answered(&self) {
+        self.watch.awaited.set(false);
+    }
+
+    /// Waits for the end of the upload. When there is an answer already, the rest of the body is of no use to the service: the
+    /// upload is stopped where it stands, and its connection with it.
+    pub(super) async fn end(self, upstream: &StreamHandle) -> Option<Box<Uploaded>> {
+        if !self.has_ended() {
+            // Two ways, because it may be at either of two waits, or between them.
+            upstream.end();
+            self.watch.stopped.set(true);
+            self.watch.client.release();
+        }
+        self.gate.take().await
+    }
+}
+
 /// Starts the upload. `upstream` is told to end when the client fails; when the body is complete its answer is expected
-/// within `timeout`. The gate holds `None` after a panic.
-pub fn start(
+/// within `timeout`.
+pub(super) fn start(
     upload: Upload,
     writer: Writer,
     upstream: StreamHandle,
     timeout: Duration,
     timers: &Rc<Timers>,
     buffers: &Rc<Buffers>,
-) -> Gate<Option<Box<Uploaded>>> {
+) -> Uploading {
     let gate = Gate::default();
-    let (done, broken) = (gate.clone(), gate.clone());
+    let watch = Rc::new(Watch {
+        client: upload.reader.handle(),
+        stopped: Cell::new(false),
+        awaited: Cell::new(true),
+        answer_by: Cell::new(Tick::NEVER),
+    });
+    let (done, broken, watched) = (gate.clone(), gate.clone(), Rc::clone(&watch));
     let (timers, buffers) = (Rc::clone(timers), Rc::clone(buffers));
     let on_panic = upstream.clone();
     spawn(
         async move {
-            let uploaded = run(upload, writer, &timers, &buffers).await;
-            match uploaded.end {
-                UploadEnd::Complete => upstream.expect_until(timers.clock.after(timeout), &timers),
-                UploadEnd::Client(_) | UploadEnd::Stopped => upstream.end(),
-                UploadEnd::Upstream => {
-                    upstream.expect_until(timers.clock.after(timeout.min(PARTING)), &timers)
+            let uploaded = run(upload, writer, &watched, &timers, &buffers).await;
+            timers.clock.now_us();
+            let answer_by = match uploaded.end {
+                UploadEnd::Complete => timers.clock.after(timeout),
+                UploadEnd::Upstream => timers.clock.after(timeout.min(PARTING)),
+                UploadEnd::Client(_) | UploadEnd::Stopped => {
+                    upstream.end();
+                    Tick::NEVER
                 }
+            };
+            watched.answer_by.set(answer_by);
+            if watched.awaited.get() {
+                upstream.expect_until(answer_by, &timers);
             }
             done.put(Some(Box::new(uploaded)));
         },
@@ -113,13 +171,19 @@ pub fn start(
             broken.put(None);
         },
     );
-    gate
+    Uploading { gate, watch }
 }
 
 /// How long an answer is awaited from a service that refuses the rest of the body.
 const PARTING: Duration = Duration::from_secs(1);
 
-async fn run(upload: Upload, mut writer: Writer, timers: &Timers, buffers: &Buffers) -> Uploaded {
+async fn run(
+    upload: Upload,
+    mut writer: Writer,
+    watch: &Watch,
+    timers: &Timers,
+    buffers: &Buffers,
+) -> Uploaded {
     let Upload { mut reader, mut buffer, length, bytes_max, mut pace, rules } = upload;
     let mut decoder = Decoder::new(length);
     let mut bytes = 0;
@@ -161,11 +225,13 @@ async fn run(upload: Upload, mut writer: Writer, timers: &Timers, buffers: &Buff
         let place = buffer
             .frame(decoded.data, prefix, &suffix)
             .expect("a chunk header fits into the headroom of a buffer");
-        if writer.write(&mut buffer, place, pace.patience).await.is_err() {
-            break UploadEnd::Upstream;
-        }
+        let written = writer.write(&mut buffer, place, pace.patience).await;
+        // Also when that failed: what the decoder has dealt with must not be there for it a second time.
         buffer.clear();
         buffer.extend(&rest);
+        if written.is_err() {
+            break UploadEnd::Upstream;
+        }
         if decoded.finished {
             break UploadEnd::Complete;
         }
@@ -175,6 +241,9 @@ async fn run(upload: Upload, mut writer: Writer, timers: &Timers, buffers: &Buff
             let mut large = buffers.large();
             large.extend(buffer.unread());
             buffers.give_back(std::mem::replace(&mut buffer, large));
+        }
+        if watch.stopped.get() {
+            break UploadEnd::Stopped;
         }
         buffer.reserve(1);
         let before_us = timers.clock.now_us();

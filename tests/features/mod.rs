@@ -1,8 +1,10 @@
 //! What the gateway does, by behaviour.
 
+mod endings;
 mod errors;
 mod failures;
 mod forwarding;
+mod idle;
 mod limits;
 mod listeners;
 mod observing;
@@ -13,6 +15,7 @@ mod proxy_protocol;
 mod reload;
 mod routing;
 mod services;
+mod soak;
 mod streaming;
 mod tls;
 mod tls_services;

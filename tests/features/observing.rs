@@ -71,8 +71,9 @@ fn nothing_a_client_sends_makes_a_line_of_its_own() {
 fn combined_is_what_nginx_writes() {
     let directory = crate::harness::Directory::new();
     let path = directory.path().join("combined.log");
+    // One shard: two write in no order.
     let gateway = Gateway::start(format!(
-        "log = {{ access = {{ to = \"{}\", format = \"combined\" }} }}\n[routes]\n\"/\" = {{ status = 200, body = \"hello\" }}\n",
+        "shards = 1\nlog = {{ access = {{ to = \"{}\", format = \"combined\" }} }}\n[routes]\n\"/\" = {{ status = 200, body = \"hello\" }}\n",
         path.display()
     ));
     drop(
