@@ -5,15 +5,15 @@
 use std::arch::x86_64::{
     __m256i, _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_max_epu8, _mm256_min_epu8,
     _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8, _mm256_setr_epi8, _mm256_shuffle_epi8,
-    _mm256_slli_epi16,
+    _mm_clmulepi64_si128, _mm_cvtsi128_si64, _mm_set_epi64x, _mm_set1_epi8,
 };
 
 use super::{
-    block::{Bits, Block, Classify, Escapes, Numbers},
+    block::{Bits, Block, Classify, Escapes, Exponents, Numbers},
     grammar::{self, BadJson, Read},
 };
 
-/// The proof that this processor has AVX2, BMI1, BMI2, LZCNT and POPCNT: only [`Avx2::detect`] makes one.
+/// The proof that this processor has AVX2, BMI1, BMI2, LZCNT, POPCNT and PCLMULQDQ: only [`Avx2::detect`] makes one.
 #[derive(Clone, Copy)]
 pub(super) struct Avx2(());
 
@@ -23,7 +23,8 @@ impl Avx2 {
             && is_x86_feature_detected!("bmi1")
             && is_x86_feature_detected!("bmi2")
             && is_x86_feature_detected!("lzcnt")
-            && is_x86_feature_detected!("popcnt");
+            && is_x86_feature_detected!("popcnt")
+            && is_x86_feature_detected!("pclmulqdq");
         here.then_some(Self(()))
     }
 
@@ -33,7 +34,7 @@ impl Avx2 {
         body: &[u8],
         marks: &mut Vec<u32>,
     ) -> Result<Read, BadJson> {
-        #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+        #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,pclmulqdq")]
         fn read<const MEMBERS: bool>(
             avx2: Avx2,
             body: &[u8],
@@ -63,10 +64,24 @@ impl Classify for Avx2 {
     }
 
     #[inline(always)]
+    fn exponents(self, block: &Block) -> Exponents {
+        // JUSTIFICATION: as above.
+        // SAFETY: `self` exists, so the processor has AVX2.
+        unsafe { exponents(block) }
+    }
+
+    #[inline(always)]
     fn escapes(self, block: &Block) -> Escapes {
         // JUSTIFICATION: as above.
         // SAFETY: `self` exists, so the processor has AVX2.
         unsafe { escapes(block) }
+    }
+
+    #[inline(always)]
+    fn parity(self, bits: u64) -> u64 {
+        // JUSTIFICATION: as above.
+        // SAFETY: `self` exists, so the processor has PCLMULQDQ.
+        unsafe { parity(bits) }
     }
 }
 
@@ -88,9 +103,7 @@ fn bits(block: &Block) -> Bits {
         close: equal(folded, b'}'),
         colon: equal(both, b':'),
         comma: equal(both, b','),
-        // Bit 0x20 becomes the high one; what crosses from byte to byte lands below it.
-        curly: mask(both.map(|half| _mm256_slli_epi16::<2>(half))),
-        non_ascii: mask(both),
+        has_non_ascii: _mm256_movemask_epi8(_mm256_or_si256(both[0], both[1])) != 0,
     }
 }
 
@@ -98,7 +111,6 @@ fn bits(block: &Block) -> Bits {
 #[target_feature(enable = "avx2")]
 fn numbers(block: &Block) -> Numbers {
     let both = load(block);
-    let folded = both.map(|half| _mm256_or_si256(half, _mm256_set1_epi8(0x20)));
     Numbers {
         digit: mask(both.map(|half| {
             let clamped = _mm256_max_epu8(
@@ -109,10 +121,16 @@ fn numbers(block: &Block) -> Numbers {
         })),
         zero: equal(both, b'0'),
         minus: equal(both, b'-'),
-        plus: equal(both, b'+'),
         point: equal(both, b'.'),
-        exponent: equal(folded, b'e'),
     }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn exponents(block: &Block) -> Exponents {
+    let both = load(block);
+    let folded = both.map(|half| _mm256_or_si256(half, _mm256_set1_epi8(0x20)));
+    Exponents { exponent: equal(folded, b'e'), plus: equal(both, b'+') }
 }
 
 #[inline]
@@ -127,6 +145,14 @@ fn escapes(block: &Block) -> Escapes {
             | equal(both, b'r'),
         unicode: equal(both, b'u'),
     }
+}
+
+/// A product without carries by all ones adds up, modulo 2, each bit and all those below it.
+#[inline]
+#[target_feature(enable = "pclmulqdq")]
+fn parity(bits: u64) -> u64 {
+    let product = _mm_clmulepi64_si128::<0>(_mm_set_epi64x(0, bits.cast_signed()), _mm_set1_epi8(-1));
+    _mm_cvtsi128_si64(product).cast_unsigned()
 }
 
 #[inline]

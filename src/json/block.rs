@@ -20,10 +20,8 @@ pub(super) struct Bits {
     pub(super) close: u64,
     pub(super) colon: u64,
     pub(super) comma: u64,
-    /// Bit 0x20 of the byte: tells `{` from `[` and `}` from `]`.
-    pub(super) curly: u64,
-    /// Bit 0x80 of the byte.
-    pub(super) non_ascii: u64,
+    /// Whether a byte has its bit 0x80.
+    pub(super) has_non_ascii: bool,
 }
 
 /// What it needs of blocks with numbers in them.
@@ -32,10 +30,15 @@ pub(super) struct Numbers {
     pub(super) digit: u64,
     pub(super) zero: u64,
     pub(super) minus: u64,
-    pub(super) plus: u64,
     pub(super) point: u64,
+}
+
+/// What it needs of blocks with exponents in them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Exponents {
     /// `e` and `E`.
     pub(super) exponent: u64,
+    pub(super) plus: u64,
 }
 
 /// What it needs of blocks with escapes in them (§7).
@@ -50,7 +53,10 @@ pub(super) struct Escapes {
 pub(super) trait Classify: Copy {
     fn bits(self, block: &Block) -> Bits;
     fn numbers(self, block: &Block) -> Numbers;
+    fn exponents(self, block: &Block) -> Exponents;
     fn escapes(self, block: &Block) -> Escapes;
+    /// Bit `n` is whether an odd number of the bits up to and with `n` are set.
+    fn parity(self, bits: u64) -> u64;
 }
 
 /// For every machine.
@@ -69,8 +75,7 @@ impl Classify for Portable {
             close: equal_folded(block, b'}'),
             colon: equal(block, b':'),
             comma: equal(block, b','),
-            curly: map(block, |bytes| bytes << 2),
-            non_ascii: map(block, |bytes| bytes),
+            has_non_ascii: !block.is_ascii(),
         }
     }
 
@@ -80,10 +85,13 @@ impl Classify for Portable {
             digit: map(block, |bytes| at_least(bytes, b'0') & !at_least(bytes, b'9' + 1)),
             zero: equal(block, b'0'),
             minus: equal(block, b'-'),
-            plus: equal(block, b'+'),
             point: equal(block, b'.'),
-            exponent: equal_folded(block, b'e'),
         }
+    }
+
+    #[inline(always)]
+    fn exponents(self, block: &Block) -> Exponents {
+        Exponents { exponent: equal_folded(block, b'e'), plus: equal(block, b'+') }
     }
 
     #[inline(always)]
@@ -92,6 +100,14 @@ impl Classify for Portable {
             simple: b"\"\\/bfnrt".iter().fold(0, |all, &byte| all | equal(block, byte)),
             unicode: equal(block, b'u'),
         }
+    }
+
+    #[inline(always)]
+    fn parity(self, mut bits: u64) -> u64 {
+        for shift in [1, 2, 4, 8, 16, 32] {
+            bits ^= bits << shift;
+        }
+        bits
     }
 }
 

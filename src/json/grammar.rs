@@ -7,7 +7,10 @@
 
 use std::fmt;
 
-use super::block::{BLOCK_BYTES, Block, Classify, Numbers};
+use super::{
+    block::{BLOCK_BYTES, Block, Classify, Numbers},
+    members::is_space,
+};
 
 /// Arrays and objects within each other.
 pub const DEPTH_MAX: usize = 128;
@@ -82,16 +85,16 @@ struct State {
     in_string: u64,
     /// Bit 0: the string we are in is a name.
     in_name: u64,
-    /// Bit 0 each: but for white space, the next byte follows such a token.
-    after_open: u64,
-    after_comma: u64,
+    /// Bit 0 each: but for white space, the next byte follows a bracket that opens or a comma; a colon, or nothing at
+    /// all; a name.
+    after_start: u64,
+    after_colon: u64,
     after_name: u64,
-    after_value: u64,
     scalar: Scalar,
+    /// Where the second half of a surrogate pair must be.
     surrogate: Option<usize>,
     stack: Stack,
-    has_token: bool,
-    non_ascii: u64,
+    has_non_ascii: bool,
     backslash: u64,
 }
 
@@ -101,15 +104,13 @@ impl Default for State {
             escaped: 0,
             in_string: 0,
             in_name: 0,
-            after_open: 0,
-            after_comma: 0,
+            after_start: 0,
+            after_colon: 1,
             after_name: 0,
-            after_value: 0,
             scalar: Scalar::default(),
             surrogate: None,
             stack: Stack::new(),
-            has_token: false,
-            non_ascii: 0,
+            has_non_ascii: false,
             backslash: 0,
         }
     }
@@ -127,14 +128,14 @@ impl State {
         marks: &mut Vec<u32>,
     ) -> u64 {
         let bits = classify.bits(block);
-        self.non_ascii |= bits.non_ascii;
+        self.has_non_ascii |= bits.has_non_ascii;
         self.backslash |= bits.backslash;
         let mut wrong = 0;
 
         // Strings: from the opening quote on, without the closing one.
         let escaped = self.escaped_bytes(bits.backslash);
         let quote = bits.quote & !escaped;
-        let in_string = prefix_xor(quote) ^ self.in_string;
+        let in_string = classify.parity(quote) ^ self.in_string;
         self.in_string = 0u64.wrapping_sub(in_string >> 63);
         let opening = quote & in_string;
         let closing = quote & !in_string;
@@ -151,42 +152,32 @@ impl State {
         let colon = bits.colon & outside;
         let comma = bits.comma & outside;
         let scalar = outside & !(space | open | close | colon | comma);
-
-        let follows_scalar = (scalar << 1) | self.scalar.is_open;
-        let scalar_start = scalar & !follows_scalar;
+        let scalar_start = scalar & !((scalar << 1) | self.scalar.is_open);
         self.scalar.is_open = scalar >> 63;
         wrong |= self.scalar.block(classify, block, body, start, scalar, scalar_start);
 
-        let places = self.stack.block(open, close, bits.curly);
+        let places = self.stack.block(block, open, close, comma);
         wrong |= places.wrong;
 
-        let value_start = opening | open | scalar_start;
-        self.has_token |= value_start != 0;
-        let after_open = after(open << 1, open >> 63, space, &mut self.after_open);
-        let after_comma = after(comma << 1, comma >> 63, space, &mut self.after_comma);
-        let value_end = closing | close;
-        let after_value = after(
-            (value_end << 1) | (follows_scalar & !scalar),
-            value_end >> 63,
-            space,
-            &mut self.after_value,
-        );
+        // A value is what follows one of these, and nothing else does, but a bracket that closes an empty container.
+        let after_start = after(open | comma, space, &mut self.after_start);
+        let after_colon = after(colon, space, &mut self.after_colon);
+        let expected = after_start | after_colon;
+        let empty = after_start & close;
+        wrong |= (opening | open | scalar_start) & !expected;
+        wrong |= expected & (comma | colon);
+        wrong |= after_colon & close;
+        if empty != 0 {
+            wrong |= after_comma(body, start, empty);
+        }
 
-        // In an object, what follows `{` or a comma is a name, and a colon follows each name and nothing else.
-        let name = ((after_open & !close) | after_comma) & places.object;
+        // In an object, what follows a bracket or a comma is a name, and a colon follows each name and nothing else.
+        let name = after_start & !close & places.object;
         let (end, in_name) = in_string.overflowing_add((name & opening) | self.in_name);
         self.in_name = u64::from(in_name);
-        let name_end = end & closing;
-        let after_name = after(name_end << 1, name_end >> 63, space, &mut self.after_name);
-
+        let after_name = after(end & closing, space, &mut self.after_name);
         wrong |= name & !opening;
         wrong |= after_name ^ colon;
-        wrong |= after_open & !(value_start | close);
-        wrong |= after_comma & !value_start;
-        wrong |= after_value & !(comma | close | colon);
-        // A value is what follows a colon or comes first: whatever does not follow one of these three.
-        wrong |= (close | colon | comma) & !(after_open | after_comma | after_value);
-        wrong |= comma & places.root;
 
         if MEMBERS {
             let mut found = (colon | comma) & places.top;
@@ -269,31 +260,36 @@ impl State {
     }
 
     fn end(&self) -> Result<Read, BadJson> {
-        if self.in_string != 0 || self.stack.depth != 0 || !self.has_token {
+        if self.in_string != 0 || self.stack.depth != 0 || self.after_colon != 0 {
             return Err(BadJson::Truncated);
         }
-        Ok(Read { has_non_ascii: self.non_ascii != 0, has_backslash: self.backslash != 0 })
+        Ok(Read { has_non_ascii: self.has_non_ascii, has_backslash: self.backslash != 0 })
     }
 }
 
-/// The first bytes that are not white space at or after each of `next`, which are the bytes right after a token.
+/// The first bytes after each of `tokens` that are not white space.
 ///
-/// `last` is whether the block's last byte ends such a token. Where white space reaches the end of the block, the carry
-/// goes to the next one.
+/// Where the block ends before that, the carry goes to the next one.
 #[inline(always)]
-fn after(next: u64, last: u64, space: u64, carry: &mut u64) -> u64 {
-    let (sum, reaches_end) = space.overflowing_add(next | *carry);
-    *carry = last | u64::from(reaches_end);
+fn after(tokens: u64, space: u64, carry: &mut u64) -> u64 {
+    let (sum, reaches_end) = space.overflowing_add((tokens << 1) | *carry);
+    *carry = (tokens >> 63) | u64::from(reaches_end);
     sum & !space
 }
 
-/// Bit `n` is whether an odd number of the bits up to and with `n` are set.
-#[inline(always)]
-fn prefix_xor(mut bits: u64) -> u64 {
-    for shift in [1, 2, 4, 8, 16, 32] {
-        bits ^= bits << shift;
+/// Those of `closing`, brackets after an opening one or a comma, that come after a comma.
+#[cold]
+fn after_comma(body: &[u8], start: usize, mut closing: u64) -> u64 {
+    let mut wrong = 0;
+    while closing != 0 {
+        let bit = closing & closing.wrapping_neg();
+        closing ^= bit;
+        let before = body.get(..start + bit.trailing_zeros() as usize).unwrap_or_default();
+        if before.iter().rfind(|&&byte| !is_space(byte)) == Some(&b',') {
+            wrong |= bit;
+        }
     }
-    bits
+    wrong
 }
 
 /// The number that four hexadecimal digits stand for.
@@ -306,23 +302,30 @@ const fn offset(at: usize) -> u32 {
     at as u32
 }
 
-/// Numbers and literal names.
+/// Numbers and literal names. Bit 0 of a field speaks of the last byte of the block before.
 #[derive(Default)]
 struct Scalar {
-    /// Bit 0: the last byte was one of a scalar.
     is_open: u64,
     /// The bytes of a literal name that reach into the next block.
     name: u64,
-    /// Bit 0 each: the last byte was this, or a run of digits after a point or an exponent reaches it.
     name_end: u64,
-    sign: u64,
-    minus_first: u64,
+    minus: u64,
     zero_first: u64,
     digit: u64,
     point: u64,
+    /// A run of digits after a point reaches it.
+    fraction: u64,
+    exponent: Exponent,
+}
+
+#[derive(Default)]
+struct Exponent {
+    /// Whether any of the others is set.
+    is_open: bool,
     exponent: u64,
-    fraction_run: u64,
-    exponent_run: u64,
+    sign: u64,
+    /// A run of digits after an exponent reaches it.
+    power: u64,
 }
 
 impl Scalar {
@@ -350,43 +353,82 @@ impl Scalar {
             };
             let bytes = (1u64 << length) - 1;
             names |= bytes << bit;
-            self.name = (u128::from(bytes) << bit >> 64) as u64;
+            if bit > 59 {
+                self.name = bytes >> (64 - bit);
+            }
         }
-        wrong |= ((names << 1) | self.name_end) & !names & scalar;
-        self.name_end = names >> 63;
-        wrong | self.numbers(&numbers, scalar & !names, scalar_start & !names)
+        wrong |= next(names, &mut self.name_end) & !names & scalar;
+        wrong | self.numbers(classify, block, &numbers, scalar & !names, scalar_start)
     }
 
-    /// `number` are the bytes that must be of numbers, `first` the first ones (RFC 8259 §6).
+    /// `number` are the bytes that must be of numbers, `start` the first ones, and maybe others (RFC 8259 §6).
     #[inline(always)]
-    fn numbers(&mut self, numbers: &Numbers, number: u64, first: u64) -> u64 {
+    fn numbers<C: Classify>(
+        &mut self,
+        classify: C,
+        block: &Block,
+        numbers: &Numbers,
+        number: u64,
+        start: u64,
+    ) -> u64 {
         let digit = numbers.digit & number;
         let minus = numbers.minus & number;
-        let plus = numbers.plus & number;
         let point = numbers.point & number;
-        let exponent = numbers.exponent & number;
-        let sign = minus | plus;
-        let mut wrong = number & !(digit | sign | point | exponent);
+        let mut wrong = 0;
 
-        let minus_first = minus & first;
-        let integer_first = (first & !minus) | next(minus_first, &mut self.minus_first);
-        let zero_first = numbers.zero & integer_first;
+        // The first digit is the only one if it is zero.
+        let after_minus = next(minus, &mut self.minus);
+        let zero_first = digit & numbers.zero & (start | after_minus);
         wrong |= next(zero_first, &mut self.zero_first) & digit;
+        wrong |= after_minus & !digit;
 
+        // Digits on both sides of a point, and no other point after them.
         let after_digit = next(digit, &mut self.digit);
         let after_point = next(point, &mut self.point);
+        wrong |= point & !after_digit;
+        wrong |= after_point & !digit;
+        let fraction_end = run_end(after_point & digit, digit, &mut self.fraction);
+        wrong |= fraction_end & point;
+
+        let other = number & !(digit | minus | point);
+        let minus_later = minus & !start;
+        if other | minus_later != 0 || self.exponent.is_open {
+            wrong |= self.exponent.block(classify, block, digit, minus_later, point, other, after_digit);
+        }
+        wrong
+    }
+}
+
+impl Exponent {
+    /// `minus` are those that do not begin a number.
+    #[inline(always)]
+    fn block<C: Classify>(
+        &mut self,
+        classify: C,
+        block: &Block,
+        digit: u64,
+        minus: u64,
+        point: u64,
+        other: u64,
+        after_digit: u64,
+    ) -> u64 {
+        let exponents = classify.exponents(block);
+        let exponent = exponents.exponent & other;
+        let plus = exponents.plus & other;
+        let sign = plus | minus;
+        let mut wrong = other & !(exponent | plus);
+
         let after_exponent = next(exponent, &mut self.exponent);
         let after_sign = next(sign, &mut self.sign);
-        wrong |= (point | exponent) & !after_digit;
-        wrong |= (after_point | after_sign) & !digit;
+        wrong |= exponent & !after_digit;
         wrong |= after_exponent & !(digit | sign);
-        wrong |= (sign & !minus_first) & !after_exponent;
-
-        // One point, and none after the exponent, of which there is one too.
-        let fraction_end = run_end(after_point & digit, digit, &mut self.fraction_run);
-        let power = (after_exponent | (after_sign & !integer_first)) & digit;
-        let exponent_end = run_end(power, digit, &mut self.exponent_run);
-        wrong | (fraction_end & point) | (exponent_end & (point | exponent))
+        wrong |= sign & !after_exponent;
+        wrong |= after_sign & !digit;
+        // Neither a point nor another exponent after it.
+        let power_end = run_end((after_exponent | after_sign) & digit, digit, &mut self.power);
+        wrong |= power_end & (point | exponent);
+        self.is_open = self.exponent | self.sign | self.power != 0;
+        wrong
     }
 }
 
@@ -416,9 +458,10 @@ fn name_length(body: &[u8], at: usize) -> Option<u32> {
     }
 }
 
-const ARRAY: u8 = 0;
-const OBJECT: u8 = 1;
-const ROOT: u8 = 2;
+/// Bit 0x20 of a bracket tells `{` from `[` and `}` from `]`.
+const CURLY: u8 = 0x20;
+/// Equal to no bracket's bit.
+const ROOT: u8 = 1;
 
 /// The containers around a byte, innermost last.
 struct Stack {
@@ -428,15 +471,14 @@ struct Stack {
     was_too_deep: bool,
 }
 
-/// Where the bytes of a block are. A bracket is in the container that it opens or closes only when it closes it.
+/// Where the bytes of a block are. A bracket counts as within the container around it when it opens one, and as within
+/// the one that it ends when it closes one.
 struct Places {
     wrong: u64,
     /// Directly in an object.
     object: u64,
     /// Directly in the outermost container, which is an object.
     top: u64,
-    /// Outside of all containers.
-    root: u64,
 }
 
 impl Stack {
@@ -451,45 +493,82 @@ impl Stack {
         &mut self.kinds[depth & 255]
     }
 
+    /// All ones directly in an object, and directly in the outermost object.
     #[inline(always)]
-    fn block(&mut self, open: u64, close: u64, curly: u64) -> Places {
-        let kind = *self.kind(self.depth);
-        let object = mask(kind & 1);
-        let top = object & mask(u8::from(self.depth == 1));
-        let mut places = Places { wrong: 0, object, top, root: mask(kind >> 1) };
+    fn place(&mut self) -> (u64, u64) {
+        let object = mask(*self.kind(self.depth) >> 5);
+        (object, object & mask(u8::from(self.depth == 1)))
+    }
+
+    #[inline(always)]
+    fn block(&mut self, block: &Block, open: u64, close: u64, comma: u64) -> Places {
+        let (object, top) = self.place();
+        let mut places = Places { wrong: 0, object, top };
+        let before = self.depth;
+        let mut shallowest = before;
         let mut brackets = open | close;
-        let mut deepest = 0;
         while brackets != 0 {
             let bit = brackets.trailing_zeros();
             brackets &= brackets - 1;
-            let opens = (open >> bit) & 1;
-            let kind = (curly >> bit) as u8 & 1;
+            let opens = (open >> bit) as usize & 1;
+            let curly = block[bit as usize & 63] & CURLY;
 
-            // Written whether it opens or closes: no branch on what cannot be foretold.
-            let slot = self.depth.wrapping_add(opens as usize);
-            deepest = deepest.max(slot);
-            let known = self.kind(slot);
-            let differs = (*known ^ kind) & (opens as u8 ^ 1 | (opens as u8 ^ 1) << 1);
-            places.wrong |= u64::from(differs != 0) << bit;
-            *known = kind;
-            self.depth = slot.wrapping_sub(opens as usize ^ 1);
+            // Written whether it opens or closes, so that there is no branch on what cannot be foretold.
+            let slot = self.depth.wrapping_add(opens);
+            let known = std::mem::replace(self.kind(slot), curly);
+            if opens == 0 && known != curly {
+                places.wrong |= 1 << bit;
+            }
+            self.depth = slot.wrapping_add(opens).wrapping_sub(1);
+            shallowest = shallowest.min(self.depth);
 
-            let kind = *self.kind(self.depth);
             let later = u64::MAX << bit << 1;
-            let object = mask(kind & 1);
-            let top = object & mask(u8::from(self.depth == 1));
+            let (object, top) = self.place();
             places.object = (places.object & !later) | (object & later);
             places.top = (places.top & !later) | (top & later);
-            places.root = (places.root & !later) | (mask(kind >> 1) & later);
         }
-        if deepest > DEPTH_MAX && deepest < usize::MAX / 2 {
+        if shallowest == 0 {
+            places.wrong |= at_root(open, close, before) & comma;
+        }
+        if before > DEPTH_MAX - BLOCK_BYTES && deepest(open, close, before) > DEPTH_MAX {
             self.was_too_deep = true;
-            places.wrong |= 1 << 63;
+            places.wrong |= 1;
         }
         places
     }
 }
 
+/// The bytes outside of all containers, in a block that begins at `depth`.
+#[cold]
+fn at_root(open: u64, close: u64, mut depth: usize) -> u64 {
+    let mut root = mask(u8::from(depth == 0));
+    for bit in ones(open | close) {
+        depth = if open >> bit & 1 == 1 { depth + 1 } else { depth.saturating_sub(1) };
+        let later = u64::MAX << bit << 1;
+        root = (root & !later) | (mask(u8::from(depth == 0)) & later);
+    }
+    root
+}
+
+/// The greatest depth in a block that begins at `depth`.
+#[cold]
+fn deepest(open: u64, close: u64, depth: usize) -> usize {
+    let depths = ones(open | close).scan(depth, |depth, bit| {
+        *depth = if open >> bit & 1 == 1 { *depth + 1 } else { depth.saturating_sub(1) };
+        Some(*depth)
+    });
+    depths.max().unwrap_or(depth)
+}
+
+fn ones(mut bits: u64) -> impl Iterator<Item = u32> {
+    std::iter::from_fn(move || {
+        let bit = (bits != 0).then(|| bits.trailing_zeros())?;
+        bits &= bits - 1;
+        Some(bit)
+    })
+}
+
+/// All ones for 1, none for 0.
 #[inline(always)]
 fn mask(bit: u8) -> u64 {
     0u64.wrapping_sub(u64::from(bit))
