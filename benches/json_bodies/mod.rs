@@ -15,8 +15,9 @@ pub fn orders(name: &str, bytes: usize) -> String {
             body.push(',');
         }
         let (cents, stars, express) = (id * 7 % 100, id % 5, id.is_multiple_of(3));
-        let note = ["", r#"leave at the \"blue\" door"#, "Grüße aus Köln", "fragile; handle with care, please"]
-            [usize::try_from(id % 4).unwrap_or(0)];
+        let note =
+            ["", r#"leave at the \"blue\" door"#, "Grüße aus Köln", "fragile; handle with care, please"]
+                [usize::try_from(id % 4).unwrap_or(0)];
         body += &format!(
             r#"{{"id":{id},"sku":"SKU-{}-{stars}","title":"Coffee grinder, steel","price":{}.{cents:02},"quantity":{},"tags":["kitchen","sale"],"express":{express},"rating":{{"stars":{stars}.5,"count":{}}},"note":"{note}","updated_at":"2025-03-{:02}T10:24:{:02}Z"}}"#,
             id * 31,

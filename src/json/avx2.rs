@@ -1,11 +1,14 @@
 //! The bitmaps of a block by AVX2, and the grammar compiled for the machines that have it.
-#![expect(unsafe_code, reason = "vector loads and calls that only some processors can run; see JUSTIFICATION below")]
+#![expect(
+    unsafe_code,
+    reason = "vector loads and calls that only some processors can run; see JUSTIFICATION below"
+)]
 #![cfg(target_arch = "x86_64")]
 
 use std::arch::x86_64::{
-    __m256i, _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_max_epu8, _mm256_min_epu8,
-    _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8, _mm256_setr_epi8, _mm256_shuffle_epi8,
-    _mm_clmulepi64_si128, _mm_cvtsi128_si64, _mm_set_epi64x, _mm_set1_epi8,
+    __m256i, _mm_clmulepi64_si128, _mm_cvtsi128_si64, _mm_set_epi64x, _mm_set1_epi8, _mm256_cmpeq_epi8,
+    _mm256_loadu_si256, _mm256_max_epu8, _mm256_min_epu8, _mm256_movemask_epi8, _mm256_or_si256,
+    _mm256_set1_epi8, _mm256_setr_epi8, _mm256_shuffle_epi8,
 };
 
 use super::{
@@ -35,11 +38,7 @@ impl Avx2 {
         marks: &mut Vec<u32>,
     ) -> Result<Read, BadJson> {
         #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,pclmulqdq")]
-        fn read<const MEMBERS: bool>(
-            avx2: Avx2,
-            body: &[u8],
-            marks: &mut Vec<u32>,
-        ) -> Result<Read, BadJson> {
+        fn read<const MEMBERS: bool>(avx2: Avx2, body: &[u8], marks: &mut Vec<u32>) -> Result<Read, BadJson> {
             grammar::read::<_, MEMBERS>(avx2, body, marks)
         }
         // JUSTIFICATION: `cargo bench --bench json`: see there; the portable twin reads at about a third of the speed.
@@ -95,9 +94,9 @@ fn bits(block: &Block) -> Bits {
     Bits {
         quote: equal(both, b'"'),
         backslash: equal(both, b'\\'),
-        control: mask(both.map(|half| {
-            _mm256_cmpeq_epi8(_mm256_min_epu8(half, _mm256_set1_epi8(0x1f)), half)
-        })),
+        control: mask(
+            both.map(|half| _mm256_cmpeq_epi8(_mm256_min_epu8(half, _mm256_set1_epi8(0x1f)), half)),
+        ),
         space: mask(both.map(|half| _mm256_cmpeq_epi8(_mm256_shuffle_epi8(spaces, half), half))),
         open: equal(folded, b'{'),
         close: equal(folded, b'}'),

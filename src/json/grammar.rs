@@ -377,7 +377,7 @@ impl Scalar {
         let mut wrong = 0;
 
         // The first digit is the only one if it is zero.
-        let after_minus = next(minus, &mut self.minus);
+        let after_minus = next(minus & start, &mut self.minus);
         let zero_first = digit & numbers.zero & (start | after_minus);
         wrong |= next(zero_first, &mut self.zero_first) & digit;
         wrong |= after_minus & !digit;

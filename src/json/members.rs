@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, Hasher};
 
 use foldhash::{SharedSeed, fast::SeedableRandomState};
 
-use super::{scan::Document, write};
+use super::{place::Name, scan::Document, write};
 
 /// A range of a body, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -126,6 +126,11 @@ impl NameHasher {
         {
             (hash ^ (hash >> 32)) as u32
         }
+    }
+
+    pub(super) fn of_name(&mut self, name: &Name) -> u32 {
+        let written = name.written();
+        self.written(written, memchr::memchr(b'\\', written).is_some())
     }
 
     /// `key` is between the quotes, as it is written.

@@ -10,13 +10,25 @@
 
 mod avx2;
 mod block;
+mod edit;
 mod grammar;
+pub mod invariants;
 mod members;
+mod merge;
+mod path;
+mod pieces;
+mod place;
 mod scan;
+mod walk;
 pub mod write;
 
+pub use edit::{BadEdit, Edit, Editor};
 pub use grammar::{BadJson, DEPTH_MAX};
 pub use members::{Kind, Member, Members, Span};
+pub use merge::{BadMerge, Conflict, Depth, Merger, Part};
+pub use path::{BadPath, Path, Step};
+pub use pieces::{Piece, Pieces};
+pub use place::{Name, Place};
 pub use scan::{Document, check, scan};
 #[cfg(test)]
 mod tests;
