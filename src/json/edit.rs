@@ -321,3 +321,147 @@ impl Writer<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json::check as scan;
+
+    const BODY: &str =
+        r#"{"id":1, "items": [{"sku":"a","price":2,"x":{"y":3}}, {"sku":"b", "price":4}, 5], "ok":true}"#;
+
+    fn edit(pick: &str, only: &[&str], drop: &[&str], rename: &[(&str, &str)]) -> Edit {
+        let path = |text: &&str| Path::parse(text).expect("a path");
+        let rename = rename.iter().map(|(text, name)| (path(text), Name::new(name))).collect();
+        Edit::new(path(&pick), only.iter().map(path).collect(), drop.iter().map(path).collect(), rename)
+            .expect("an edit")
+    }
+
+    #[track_caller]
+    fn check(edit: &Edit, body: &str, expected: Option<&str>) {
+        let value = scan(body.as_bytes()).expect("JSON").span;
+        let (mut editor, mut pieces) = (Editor::default(), Pieces::new());
+        for _ in 0..2 {
+            pieces.clear();
+            let is_there = edit.apply(&mut editor, 3, body.as_bytes(), value, &mut pieces);
+            let mut whole = Vec::new();
+            pieces.join(|_| body.as_bytes(), &mut whole);
+            let whole = String::from_utf8(whole).expect("the body is UTF-8");
+            assert_eq!(is_there.then_some(whole.as_str()), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_dropped_is_gone_also_within_arrays() {
+        let expected = r#"{"id":1, "items": [{"sku":"a","x":{"y":3}}, {"sku":"b"}, 5], "ok":true}"#;
+        for path in ["items.price", "items[*].price"] {
+            check(&edit("", &[], &[path], &[]), BODY, Some(expected));
+        }
+        check(&edit("", &[], &["id", "items"], &[]), BODY, Some(r#"{"ok":true}"#));
+        check(
+            &edit("", &[], &["ok", "items[1]", "items.x.y"], &[]),
+            BODY,
+            Some(r#"{"id":1, "items": [{"sku":"a","price":2,"x":{}},5]}"#),
+        );
+        check(&edit("", &[], &["items[*]"], &[]), BODY, Some(r#"{"id":1, "items": [], "ok":true}"#));
+        check(
+            &edit("", &[], &["a.b"], &[]),
+            r#"{"a":[[{"b":1,"c":2}],[[{"b":3}]]]}"#,
+            Some(r#"{"a":[[{"c":2}],[[{}]]]}"#),
+        );
+    }
+
+    #[test]
+    fn a_name_is_dropped_however_it_is_written_and_however_often() {
+        let body = r#"{"a":1,"\u0061":2,"b":3,"a":{"a":4}}"#;
+        check(&edit("", &[], &["a"], &[]), body, Some(r#"{"b":3}"#));
+        check(&edit("", &[], &["a", "b"], &[]), body, Some("{}"));
+    }
+
+    #[test]
+    fn only_what_is_named_is_kept() {
+        check(&edit("", &["items.sku"], &[], &[]), BODY, Some(r#"{"items": [{"sku":"a"}, {"sku":"b"}]}"#));
+        check(&edit("", &["ok", "id"], &[], &[]), BODY, Some(r#"{"id":1,"ok":true}"#));
+        check(&edit("", &["items[0].x"], &[], &[]), BODY, Some(r#"{"items": [{"x":{"y":3}}]}"#));
+        check(
+            &edit("", &["items"], &["items.x"], &[]),
+            BODY,
+            Some(r#"{"items": [{"sku":"a","price":2}, {"sku":"b", "price":4}, 5]}"#),
+        );
+        check(&edit("", &["none"], &[], &[]), BODY, Some("{}"));
+        check(
+            &edit("", &["items", "items.sku"], &[], &[]),
+            r#"{"items":[1,{"a":2}]}"#,
+            Some(r#"{"items":[1,{"a":2}]}"#),
+        );
+    }
+
+    #[test]
+    fn a_value_in_place_of_a_container_does_not_come_out() {
+        for (body, expected) in [
+            (r#"{"a":"secret","b":1}"#, "{}"),
+            (r#"{"a":["secret",{"b":1}]}"#, r#"{"a":[{"b":1}]}"#),
+            ("\"secret\"", "null"),
+        ] {
+            check(&edit("", &["a.b"], &[], &[]), body, Some(expected));
+        }
+        check(&edit("", &["a[0]"], &[], &[]), r#"{"a":{"0":"secret"}}"#, Some("{}"));
+    }
+
+    #[test]
+    fn names_are_replaced_and_nothing_else() {
+        check(
+            &edit(
+                "",
+                &[],
+                &[],
+                &[("items.sku", "a \"name\""), ("ok", "fine"), ("items.x", "z"), ("items.x.y", "w")],
+            ),
+            BODY,
+            Some(
+                r#"{"id":1, "items": [{"a \"name\"":"a","price":2,"z":{"w":3}}, {"a \"name\"":"b", "price":4}, 5], "fine":true}"#,
+            ),
+        );
+        check(&edit("", &["a"], &[], &[("a", "b")]), r#"{ "a" : 1 , "b" : 2 }"#, Some(r#"{ "b" : 1}"#));
+    }
+
+    #[test]
+    fn what_is_picked_is_the_document() {
+        check(&edit("items[1]", &[], &[], &[]), BODY, Some(r#"{"sku":"b", "price":4}"#));
+        check(&edit("items[*].sku", &[], &[], &[]), BODY, Some(r#"["a","b"]"#));
+        check(&edit("items[*].none", &[], &[], &[]), BODY, Some("[]"));
+        check(&edit("none", &[], &[], &[]), BODY, None);
+        check(
+            &edit("items[0]", &["sku", "x"], &["x.y"], &[("sku", "id")]),
+            BODY,
+            Some(r#"{"id":"a","x":{}}"#),
+        );
+        check(&edit("items[*]", &["sku"], &[], &[]), BODY, Some(r#"[{"sku":"a"},{"sku":"b"},null]"#));
+    }
+
+    #[test]
+    fn what_no_path_touches_is_one_slice() {
+        let value = scan(BODY.as_bytes()).expect("JSON").span;
+        let mut pieces = Pieces::new();
+        assert!(edit("", &[], &["none", "items.none"], &[]).apply(
+            &mut Editor::default(),
+            0,
+            BODY.as_bytes(),
+            value,
+            &mut pieces
+        ));
+        assert_eq!(pieces.list(), [crate::json::Piece::Part(0, value)]);
+        assert!(edit("items[0]", &[], &[], &[]).is_pick());
+        assert!(!edit("items[*]", &[], &[], &[]).is_pick());
+        assert!(!edit("", &[], &["a"], &[]).is_pick());
+    }
+
+    #[test]
+    fn some_edits_make_no_sense() {
+        let path = |text| Path::parse(text).expect("a path");
+        let new = |only, rename| Edit::new(Path::default(), only, Vec::new(), rename).err();
+        assert_eq!(new(vec![Path::default()], Vec::new()), Some(BadEdit::WholeDocument));
+        assert_eq!(new(Vec::new(), vec![(path("a[0]"), Name::new("b"))]), Some(BadEdit::RenamesElement));
+        assert_eq!(new(vec![path("a"); 1001], Vec::new()), Some(BadEdit::TooMany));
+    }
+}

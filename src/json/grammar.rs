@@ -71,7 +71,7 @@ pub(super) fn read<C: Classify, const MEMBERS: bool>(
         let start = index * BLOCK_BYTES;
         let wrong = state.block::<C, MEMBERS>(classify, block, body, start, marks);
         if wrong != 0 {
-            return Err(state.failure(start, wrong, body.len()));
+            return Err(failure(start, wrong, body.len(), state.stack.was_too_deep));
         }
     }
     state.end()
@@ -143,7 +143,7 @@ impl State {
         wrong |= bits.control & in_string;
         if bits.backslash | escaped != 0 {
             wrong |= bits.backslash & outside;
-            wrong |= self.escapes(classify, block, body, start, escaped & in_string);
+            wrong |= escapes(classify, block, body, start, escaped & in_string, &mut self.surrogate);
         }
 
         let space = bits.space & outside;
@@ -154,7 +154,6 @@ impl State {
         let scalar = outside & !(space | open | close | colon | comma);
         let scalar_start = scalar & !((scalar << 1) | self.scalar.is_open);
         self.scalar.is_open = scalar >> 63;
-        wrong |= self.scalar.block(classify, block, body, start, scalar, scalar_start);
 
         let places = self.stack.block(block, open, close, comma);
         wrong |= places.wrong;
@@ -178,6 +177,8 @@ impl State {
         let after_name = after(end & closing, space, &mut self.after_name);
         wrong |= name & !opening;
         wrong |= after_name ^ colon;
+
+        wrong |= self.scalar.block(classify, block, body, start, scalar, scalar_start);
 
         if MEMBERS {
             let mut found = (colon | comma) & places.top;
@@ -207,63 +208,59 @@ impl State {
         escaped
     }
 
-    /// `escaped` are the escaped bytes within strings. Returns those that cannot be.
-    #[inline(always)]
-    fn escapes<C: Classify>(
-        &mut self,
-        classify: C,
-        block: &Block,
-        body: &[u8],
-        start: usize,
-        escaped: u64,
-    ) -> u64 {
-        let classes = classify.escapes(block);
-        let mut wrong = escaped & !(classes.simple | classes.unicode);
-        let mut unicode = escaped & classes.unicode;
-        while unicode != 0 {
-            let bit = unicode & unicode.wrapping_neg();
-            unicode ^= bit;
-            if !self.unicode(body, start + bit.trailing_zeros() as usize) {
-                wrong |= bit;
-            }
-        }
-        wrong
-    }
-
-    /// Whether there are four digits after the `u` at `at`, and the other half beside each surrogate (RFC 8259 §7).
-    #[inline]
-    fn unicode(&mut self, body: &[u8], at: usize) -> bool {
-        let Some(unit) = body.get(at + 1..at + 5).and_then(hex) else { return false };
-        let is_second = self.surrogate.take() == Some(at);
-        match unit {
-            0xd800..=0xdbff => {
-                self.surrogate = Some(at + 6);
-                body.get(at + 5..at + 7) == Some(b"\\u")
-                    && matches!(body.get(at + 7..at + 11).and_then(hex), Some(0xdc00..=0xdfff))
-            }
-            0xdc00..=0xdfff => is_second,
-            _ => true,
-        }
-    }
-
-    /// Why the block at `start` has wrong bytes.
-    #[cold]
-    fn failure(&self, start: usize, wrong: u64, len: usize) -> BadJson {
-        let at = start + wrong.trailing_zeros() as usize;
-        if self.stack.was_too_deep {
-            BadJson::TooDeep { at: start }
-        } else if at < len {
-            BadJson::Unexpected { at }
-        } else {
-            BadJson::Truncated
-        }
-    }
-
     fn end(&self) -> Result<Read, BadJson> {
         if self.in_string != 0 || self.stack.depth != 0 || self.after_colon != 0 {
             return Err(BadJson::Truncated);
         }
         Ok(Read { has_non_ascii: self.has_non_ascii, has_backslash: self.backslash != 0 })
+    }
+}
+
+/// `escaped` are the escaped bytes within strings. Returns those that cannot be. `second` is where the second half of a
+/// surrogate pair must be.
+#[inline(always)]
+fn escapes<C: Classify>(
+    classify: C,
+    block: &Block,
+    body: &[u8],
+    start: usize,
+    escaped: u64,
+    second: &mut Option<usize>,
+) -> u64 {
+    let classes = classify.escapes(block);
+    let mut wrong = escaped & !(classes.simple | classes.unicode);
+    for bit in ones(escaped & classes.unicode) {
+        wrong |= u64::from(!unicode(body, start + bit as usize, second)) << bit;
+    }
+    wrong
+}
+
+/// Whether there are four digits after the `u` at `at`, and the other half beside each surrogate (RFC 8259 §7).
+/// `second` is where one must be next.
+fn unicode(body: &[u8], at: usize, second: &mut Option<usize>) -> bool {
+    let Some(unit) = body.get(at + 1..at + 5).and_then(hex) else { return false };
+    let is_second = second.take() == Some(at);
+    match unit {
+        0xd800..=0xdbff => {
+            *second = Some(at + 6);
+            body.get(at + 5..at + 7) == Some(b"\\u")
+                && matches!(body.get(at + 7..at + 11).and_then(hex), Some(0xdc00..=0xdfff))
+        }
+        0xdc00..=0xdfff => is_second,
+        _ => true,
+    }
+}
+
+/// Why the block at `start` has wrong bytes.
+#[cold]
+fn failure(start: usize, wrong: u64, len: usize, was_too_deep: bool) -> BadJson {
+    let at = start + wrong.trailing_zeros() as usize;
+    if was_too_deep {
+        BadJson::TooDeep { at: start }
+    } else if at < len {
+        BadJson::Unexpected { at }
+    } else {
+        BadJson::Truncated
     }
 }
 
@@ -460,19 +457,18 @@ fn name_length(body: &[u8], at: usize) -> Option<u32> {
 
 /// Bit 0x20 of a bracket tells `{` from `[` and `}` from `]`.
 const CURLY: u8 = 0x20;
-/// Equal to no bracket's bit.
-const ROOT: u8 = 1;
 
 /// The containers around a byte, innermost last.
 struct Stack {
-    /// What is open at each depth. One block can open 64 more than [`DEPTH_MAX`] before it is refused.
+    /// [`CURLY`] or 0 for what is open at each depth. One block can open 64 more than [`DEPTH_MAX`] before it is refused.
     kinds: [u8; 256],
-    depth: usize,
+    depth: u8,
     was_too_deep: bool,
 }
 
 /// Where the bytes of a block are. A bracket counts as within the container around it when it opens one, and as within
 /// the one that it ends when it closes one.
+#[derive(Clone, Copy)]
 struct Places {
     wrong: u64,
     /// Directly in an object.
@@ -482,55 +478,42 @@ struct Places {
 }
 
 impl Stack {
-    fn new() -> Self {
-        let mut kinds = [0; 256];
-        kinds[0] = ROOT;
-        Self { kinds, depth: 0, was_too_deep: false }
+    const fn new() -> Self {
+        Self { kinds: [0; 256], depth: 0, was_too_deep: false }
     }
 
+    /// All ones directly in an object.
     #[inline(always)]
-    fn kind(&mut self, depth: usize) -> &mut u8 {
-        &mut self.kinds[depth & 255]
-    }
-
-    /// All ones directly in an object, and directly in the outermost object.
-    #[inline(always)]
-    fn place(&mut self) -> (u64, u64) {
-        let object = mask(*self.kind(self.depth) >> 5);
-        (object, object & mask(u8::from(self.depth == 1)))
+    fn object(&self) -> u64 {
+        0u64.wrapping_sub(u64::from(self.kinds[usize::from(self.depth)] / CURLY))
     }
 
     #[inline(always)]
     fn block(&mut self, block: &Block, open: u64, close: u64, comma: u64) -> Places {
-        let (object, top) = self.place();
-        let mut places = Places { wrong: 0, object, top };
+        let mut places = Places { wrong: 0, object: self.object(), top: 0 };
         let before = self.depth;
         let mut shallowest = before;
         let mut brackets = open | close;
         while brackets != 0 {
             let bit = brackets.trailing_zeros();
             brackets &= brackets - 1;
-            let opens = (open >> bit) as usize & 1;
+            let opens = (open >> bit) as u8 & 1;
             let curly = block[bit as usize & 63] & CURLY;
 
             // Written whether it opens or closes, so that there is no branch on what cannot be foretold.
             let slot = self.depth.wrapping_add(opens);
-            let known = std::mem::replace(self.kind(slot), curly);
-            if opens == 0 && known != curly {
-                places.wrong |= 1 << bit;
-            }
-            self.depth = slot.wrapping_add(opens).wrapping_sub(1);
+            let known = std::mem::replace(&mut self.kinds[usize::from(slot)], curly);
+            places.wrong |= u64::from((known ^ curly) / CURLY & (opens ^ 1)) << bit;
+            self.depth = slot.wrapping_sub(opens ^ 1);
             shallowest = shallowest.min(self.depth);
 
             let later = u64::MAX << bit << 1;
-            let (object, top) = self.place();
-            places.object = (places.object & !later) | (object & later);
-            places.top = (places.top & !later) | (top & later);
+            places.object = (places.object & !later) | (self.object() & later);
         }
-        if shallowest == 0 {
-            places.wrong |= at_root(open, close, before) & comma;
+        if shallowest <= 1 {
+            places = outermost(places, open, close, comma, before);
         }
-        if before > DEPTH_MAX - BLOCK_BYTES && deepest(open, close, before) > DEPTH_MAX {
+        if usize::from(before) > DEPTH_MAX - BLOCK_BYTES && deepest(open, close, before) > DEPTH_MAX {
             self.was_too_deep = true;
             places.wrong |= 1;
         }
@@ -538,26 +521,32 @@ impl Stack {
     }
 }
 
-/// The bytes outside of all containers, in a block that begins at `depth`.
-#[cold]
-fn at_root(open: u64, close: u64, mut depth: usize) -> u64 {
-    let mut root = mask(u8::from(depth == 0));
+/// What there is to know of a block that begins at `depth` and that is partly in no container or in only one.
+#[inline]
+fn outermost(mut places: Places, open: u64, close: u64, comma: u64, mut depth: u8) -> Places {
+    let (mut root, mut top) = (ones_if(depth == 0), ones_if(depth == 1));
     for bit in ones(open | close) {
-        depth = if open >> bit & 1 == 1 { depth + 1 } else { depth.saturating_sub(1) };
+        let opens = (open >> bit) as u8 & 1;
+        // Nothing is open that it could close.
+        places.wrong |= u64::from(depth == 0 && opens == 0) << bit;
+        depth = depth.wrapping_add(opens).wrapping_sub(opens ^ 1);
         let later = u64::MAX << bit << 1;
-        root = (root & !later) | (mask(u8::from(depth == 0)) & later);
+        root = (root & !later) | (ones_if(depth == 0) & later);
+        top = (top & !later) | (ones_if(depth == 1) & later);
     }
-    root
+    places.wrong |= root & comma;
+    places.top = top & places.object;
+    places
 }
 
 /// The greatest depth in a block that begins at `depth`.
 #[cold]
-fn deepest(open: u64, close: u64, depth: usize) -> usize {
-    let depths = ones(open | close).scan(depth, |depth, bit| {
+fn deepest(open: u64, close: u64, depth: u8) -> usize {
+    let depths = ones(open | close).scan(usize::from(depth), |depth, bit| {
         *depth = if open >> bit & 1 == 1 { *depth + 1 } else { depth.saturating_sub(1) };
         Some(*depth)
     });
-    depths.max().unwrap_or(depth)
+    depths.max().unwrap_or_default().max(depth.into())
 }
 
 fn ones(mut bits: u64) -> impl Iterator<Item = u32> {
@@ -568,8 +557,7 @@ fn ones(mut bits: u64) -> impl Iterator<Item = u32> {
     })
 }
 
-/// All ones for 1, none for 0.
 #[inline(always)]
-fn mask(bit: u8) -> u64 {
-    0u64.wrapping_sub(u64::from(bit))
+fn ones_if(condition: bool) -> u64 {
+    0u64.wrapping_sub(u64::from(condition))
 }

@@ -130,7 +130,7 @@ impl NameHasher {
 
     pub(super) fn of_name(&mut self, name: &Name) -> u32 {
         let written = name.written();
-        self.written(written, memchr::memchr(b'\\', written).is_some())
+        self.written(written, write::has_escapes(written))
     }
 
     /// `key` is between the quotes, as it is written.
@@ -198,7 +198,7 @@ impl Members {
             let name = Span::trimmed(body, from, colon);
             let key = Span { start: name.start + 1, end: name.end - 1 };
             let value = Span::trimmed(body, colon + 1, end);
-            let key_has_escapes = has_backslash && memchr::memchr(b'\\', key.of(body)).is_some();
+            let key_has_escapes = has_backslash && write::has_escapes(key.of(body));
             self.list.push(Member {
                 key,
                 value,

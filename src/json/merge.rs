@@ -342,7 +342,7 @@ impl Merger {
         let object = self.new_object();
         let body = parts[part as usize].body;
         for entry in walk::entries(body, span) {
-            let has_escapes = memchr::memchr(b'\\', entry.key.of(body)).is_some();
+            let has_escapes = write::has_escapes(entry.key.of(body));
             let hash = self.hashes.written(entry.key.of(body), has_escapes);
             let key = Key::Body { part, span: entry.key };
             let is_object = Kind::of(entry.value.of(body)) == Kind::Object;
@@ -520,5 +520,165 @@ impl Writer<'_, '_> {
                 self.out.push_text(b"]");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json::{pieces::Piece, scan};
+
+    use Conflict::{Array, Error, First, Last};
+    use Depth::{Deep, Shallow};
+
+    /// Merges bodies at their places: `.` is the root, the empty text is hidden.
+    fn merged(
+        parts: &[(&str, &str)],
+        conflict: Conflict,
+        depth: Depth,
+    ) -> (Result<String, BadMerge>, Pieces) {
+        let places: Vec<_> = parts
+            .iter()
+            .map(|(at, _)| if at.is_empty() { Place::Hidden } else { Place::parse(at).expect("a place") })
+            .collect();
+        let mut rooms: Vec<_> = parts.iter().map(|_| Members::new(1)).collect();
+        let parts: Vec<_> = parts
+            .iter()
+            .zip(&places)
+            .zip(&mut rooms)
+            .map(|(((_, body), place), members)| {
+                let document = scan(body.as_bytes(), members).expect("JSON");
+                Part { place, body: body.as_bytes(), document, members: Some(members) }
+            })
+            .collect();
+        let mut pieces = Pieces::new();
+        let result = Merger::new(1).merge(&parts, conflict, depth, &mut pieces);
+
+        // The same without help, and after another document.
+        let mut again = Pieces::new();
+        let alone: Vec<_> = parts.iter().map(|part| Part { members: None, ..*part }).collect();
+        let mut merger = Merger::new(1);
+        for _ in 0..2 {
+            assert_eq!(merger.merge(&alone, conflict, depth, &mut again), result);
+        }
+        let text = |pieces: &Pieces| {
+            let mut whole = Vec::new();
+            pieces.join(|index| parts[index].body, &mut whole);
+            assert_eq!(whole.len(), pieces.bytes());
+            String::from_utf8(whole).expect("bodies are UTF-8")
+        };
+        if result.is_ok() {
+            assert_eq!(text(&again), text(&pieces));
+        }
+        (result.map(|()| text(&pieces)), pieces)
+    }
+
+    #[track_caller]
+    fn check(parts: &[(&str, &str)], conflict: Conflict, depth: Depth, expected: &str) {
+        assert_eq!(merged(parts, conflict, depth).0.as_deref(), Ok(expected));
+    }
+
+    #[track_caller]
+    fn check_fails(parts: &[(&str, &str)], conflict: Conflict, name: &str, part: usize, earlier: usize) {
+        let name = name.as_bytes().into();
+        assert_eq!(merged(parts, conflict, Shallow).0, Err(BadMerge::Conflict { name, part, earlier }));
+    }
+
+    #[test]
+    fn parts_go_under_their_names_in_their_order() {
+        let parts =
+            [("user", " {\"id\": 7} "), ("", "1"), ("cart", "null"), ("a.b", "[1 ]"), ("a.c.d", "1e400")];
+        check(&parts, Last, Shallow, r#"{"user":{"id": 7},"cart":null,"a":{"b":[1 ],"c":{"d":1e400}}}"#);
+        check(&[], Last, Shallow, "{}");
+        check(&[(r#"["a\"b"]"#, "1")], Last, Shallow, r#"{"a\"b":1}"#);
+    }
+
+    #[test]
+    fn a_body_at_the_root_is_one_slice() {
+        let body = "{ \"a\" : 1 ,\n \"b\":[ {} ] }";
+        let (text, pieces) = merged(&[("x", "0"), (".", body), ("y", "2")], Last, Shallow);
+        assert_eq!(text.as_deref(), Ok("{\"x\":0,\"a\" : 1 ,\n \"b\":[ {} ],\"y\":2}"));
+        let of_body = pieces.list().iter().filter(|piece| matches!(piece, Piece::Part(1, _)));
+        assert_eq!(of_body.count(), 1);
+        check(&[(".", "{}"), (".", "{ }"), (".", "{\"a\":1}")], Last, Shallow, "{\"a\":1}");
+    }
+
+    const TWO: [(&str, &str); 2] =
+        [(".", r#"{"a":1,"b":{"x":1},"c":3}"#), (".", r#"{"d":4,"b":{"y":2},"\u0061":5.0}"#)];
+
+    #[test]
+    fn a_member_keeps_its_first_place_and_takes_its_last_value() {
+        check(&TWO, Last, Shallow, r#"{"a":5.0,"b":{"y":2},"c":3,"d":4}"#);
+    }
+
+    #[test]
+    fn the_other_rules_for_conflicts_are_kept_too() {
+        check(&TWO, First, Shallow, r#"{"a":1,"b":{"x":1},"c":3,"d":4}"#);
+        check(&TWO, Array, Shallow, r#"{"a":[1,5.0],"b":[{"x":1},{"y":2}],"c":3,"d":4}"#);
+        check_fails(&TWO, Error, "b", 1, 0);
+        let three = [(".", r#"{"a":[1]}"#), ("a", "2"), (".", r#"{"a":3}"#)];
+        check(&three, Array, Shallow, r#"{"a":[[1],2,3]}"#);
+        check_fails(&three, Error, "a", 1, 0);
+        check(&three, First, Shallow, r#"{"a":[1]}"#);
+    }
+
+    #[test]
+    fn names_that_repeat_in_one_body_are_no_conflict_and_the_last_value_counts() {
+        let parts = [(".", r#"{"a":1,"b":2,"\u0061":3}"#)];
+        for conflict in [Last, First, Error, Array] {
+            check(&parts, conflict, Shallow, r#"{"\u0061":3,"b":2}"#);
+        }
+        let parts = [(".", r#"{"a":{"x":0}}"#), (".", r#"{"a":{"y":1},"a":{"z":2}}"#)];
+        check(&parts, Last, Deep, r#"{"a":{"x":0,"z":2}}"#);
+        check(&parts, Array, Shallow, r#"{"a":[{"x":0},{"z":2}]}"#);
+    }
+
+    #[test]
+    fn deep_merging_merges_objects_and_replaces_the_rest() {
+        check(&TWO, Last, Deep, r#"{"a":5.0,"b":{"x":1,"y":2},"c":3,"d":4}"#);
+        let parts = [
+            (".", r#"{"a":{"b":{"c":[1],"d":1}, "e":{}},"f":{}}"#),
+            (".", r#"{"a":{"b":{"c":[2],"x":{}},"e":0},"f":{"g":1}}"#),
+        ];
+        check(&parts, Last, Deep, r#"{"a":{"b":{"c":[2],"d":1,"x":{}},"e":0},"f":{"g":1}}"#);
+        check(&parts, First, Deep, r#"{"a":{"b":{"c":[1],"d":1,"x":{}},"e":{}},"f":{"g":1}}"#);
+        check(&parts, Array, Deep, r#"{"a":{"b":{"c":[[1],[2]],"d":1,"x":{}},"e":[{},0]},"f":{"g":1}}"#);
+    }
+
+    #[test]
+    fn a_place_within_reaches_into_what_is_there() {
+        let parts = [("a.b", "1"), (".", r#"{"a":{"x":2},"z":0}"#), ("a.c", "3")];
+        check(&parts, Last, Shallow, r#"{"a":{"x":2,"c":3},"z":0}"#);
+        check(&parts, Last, Deep, r#"{"a":{"b":1,"x":2,"c":3},"z":0}"#);
+        check(&parts, First, Shallow, r#"{"a":{"b":1,"c":3},"z":0}"#);
+        let parts = [(".", r#"{"a":5}"#), ("a.b", "1")];
+        check(&parts, Last, Shallow, r#"{"a":{"b":1}}"#);
+        check(&parts, First, Shallow, r#"{"a":5}"#);
+        check(&parts, Array, Shallow, r#"{"a":[5,{"b":1}]}"#);
+        check_fails(&parts, Error, "a", 1, 0);
+    }
+
+    #[test]
+    fn only_an_object_goes_to_the_root() {
+        for body in ["[]", "null", "1", "\"a\""] {
+            assert_eq!(
+                merged(&[("x", "1"), (".", body)], Last, Shallow).0,
+                Err(BadMerge::NoObject { part: 1 })
+            );
+        }
+    }
+
+    #[test]
+    fn many_members_are_found_again() {
+        let body = |from: usize| {
+            let members: Vec<_> = (from..from + 10_000).map(|name| format!("\"k{name}\":{from}")).collect();
+            format!("{{{}}}", members.join(","))
+        };
+        let (first, second) = (body(0), body(5_000));
+        let (text, pieces) = merged(&[(".", &first), (".", &second)], First, Shallow);
+        let text = text.expect("objects");
+        assert_eq!(text.matches("\"k").count(), 15_000);
+        assert!(text.ends_with("\"k14999\":5000}"));
+        assert_eq!(pieces.list().len(), 5, "bracket, body, comma, the rest of the other, bracket");
     }
 }

@@ -168,3 +168,97 @@ fn string_prefix(text: &str) -> Option<usize> {
     })?;
     Some(close + 2)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json::check as scan;
+
+    const BODY: &str = r#"
+        {"a": {"b": [{"c": 1}, {"c": [2, 3]}, 4, []]}, "x.y": 5, "\u0061a": "s", "": 6, "a\"": 7, "b": 1, "b": 2, "t": "]}\""}
+    "#;
+
+    #[track_caller]
+    fn check(path: &str, body: &str, expected: &[&str]) {
+        let value = scan(body.as_bytes()).expect("JSON").span;
+        let path = Path::parse(path).expect("a path");
+        let mut found = Vec::new();
+        path.find(body.as_bytes(), value, &mut found);
+        let texts: Vec<_> =
+            found.iter().map(|span| String::from_utf8_lossy(span.of(body.as_bytes()))).collect();
+        assert_eq!(texts, expected);
+        assert_eq!(path.first(body.as_bytes(), value), found.first().copied());
+    }
+
+    #[track_caller]
+    fn check_bad(path: &str, at: usize) {
+        assert_eq!(Path::parse(path).expect_err(path).at, at, "{path}");
+    }
+
+    #[test]
+    fn a_path_leads_to_a_place() {
+        check("a.b[0].c", BODY, &["1"]);
+        check("a.b[1].c[1]", BODY, &["3"]);
+        check("a.b[3]", BODY, &["[]"]);
+        check("t", BODY, &[r#""]}\"""#]);
+        check("", " 1 ", &["1"]);
+        check("[1]", "[1, [ ] ]", &["[ ]"]);
+    }
+
+    #[test]
+    fn a_star_leads_to_every_element_that_has_the_rest() {
+        check("a.b[*].c", BODY, &["1", "[2, 3]"]);
+        check("a.b[*].c[*]", BODY, &["2", "3"]);
+        check("[*].sku", r#"[{"sku":"x"},{},3,{"sku":null}]"#, &[r#""x""#, "null"]);
+        check("[*]", "[]", &[]);
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_found() {
+        for path in ["c", "a.c", "a.b[4]", "a.b[0].c.d", "a.b.c", "a[0]", "t.x", "a[*]", "[0]"] {
+            check(path, BODY, &[]);
+        }
+        check("a", "{}", &[]);
+        check("a", "1", &[]);
+    }
+
+    #[test]
+    fn names_are_compared_without_escapes_and_the_last_one_counts() {
+        check("aa", BODY, &["\"s\""]);
+        check("b", BODY, &["2"]);
+        check(r#"["\u0061a"]"#, BODY, &["\"s\""]);
+    }
+
+    #[test]
+    fn names_with_dots_are_written_as_strings() {
+        check(r#"["x.y"]"#, BODY, &["5"]);
+        check(r#"[""]"#, BODY, &["6"]);
+        check(r#"["a\""]"#, BODY, &["7"]);
+        check(r#"["a"]["b"][2]"#, BODY, &["4"]);
+    }
+
+    #[test]
+    fn other_texts_are_no_paths() {
+        for (path, at) in [
+            (".", 0),
+            (".a", 0),
+            ("a.", 1),
+            ("a..b", 1),
+            ("a[", 1),
+            ("a[]", 1),
+            ("a[x]", 1),
+            ("a[01]", 1),
+            ("a[-1]", 1),
+            ("a[1", 1),
+            ("a[1]b", 4),
+            ("a[99999999999]", 1),
+            (r#"["a]"#, 0),
+            (r#"["a"b]"#, 0),
+            (r#"["\x"]"#, 0),
+            ("a[**]", 1),
+        ] {
+            check_bad(path, at);
+        }
+        check_bad(&["a"; 33].join("."), 63);
+    }
+}

@@ -54,3 +54,20 @@ impl Place {
         Self::Under([Name::new(name)].into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_the_root_or_names() {
+        assert_eq!(Place::parse("."), Ok(Place::Root));
+        assert_eq!(Place::parse("a"), Ok(Place::under("a")));
+        assert_eq!(Place::parse("a.b"), Ok(Place::Under([Name::new("a"), Name::new("b")].into())));
+        assert_eq!(Place::parse(r#"["a.b"]"#), Ok(Place::under("a.b")));
+        assert_eq!(Name::new("a\"\n").written(), br#"a\"\n"#);
+        for bad in ["", "a[0]", "a[*]", "a..b"] {
+            assert!(Place::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -46,10 +46,9 @@ fn read<const MEMBERS: bool>(body: &[u8], marks: &mut Vec<u32>) -> Result<Read, 
 }
 
 fn document(body: &[u8], read: Read) -> Result<Document, BadJson> {
-    if read.has_non_ascii
-        && let Err(error) = simdutf8::compat::from_utf8(body)
-    {
-        return Err(BadJson::NotUtf8 { at: error.valid_up_to() });
+    if read.has_non_ascii && simdutf8::basic::from_utf8(body).is_err() {
+        let at = std::str::from_utf8(body).map_or_else(|error| error.valid_up_to(), str::len);
+        return Err(BadJson::NotUtf8 { at });
     }
     let span = Span::trimmed(body, 0, body.len());
     Ok(Document { kind: Kind::of(span.of(body)), span })

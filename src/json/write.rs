@@ -54,18 +54,17 @@ pub fn unescape(written: &[u8], out: &mut Vec<u8>) {
 
 /// Whether two names stand for the same text, whatever their escapes.
 pub fn same_name(a: &[u8], b: &[u8]) -> bool {
-    if memchr::memchr(b'\\', a).is_none() && memchr::memchr(b'\\', b).is_none() {
-        return a == b;
-    }
-    unescaped(a).eq(unescaped(b))
+    a == b || ((has_escapes(a) || has_escapes(b)) && unescaped(a).eq(unescaped(b)))
 }
 
 /// Whether a written name stands for `plain`.
 pub fn is_name(written: &[u8], plain: &[u8]) -> bool {
-    match memchr::memchr(b'\\', written) {
-        None => written == plain,
-        Some(_) => unescaped(written).eq(plain.iter().copied()),
-    }
+    if has_escapes(written) { unescaped(written).eq(plain.iter().copied()) } else { written == plain }
+}
+
+/// Whether a written name has to be unescaped before it is compared. Names are short: a plain loop beats `memchr`.
+pub(super) fn has_escapes(written: &[u8]) -> bool {
+    written.iter().fold(false, |any, &byte| any | (byte == b'\\'))
 }
 
 /// The bytes of [`unescape`], one by one.
@@ -120,4 +119,64 @@ fn unicode_char(written: &[u8]) -> Option<(char, usize)> {
 pub(super) fn code_unit(written: &[u8]) -> Option<u32> {
     let digits = written.strip_prefix(b"\\u")?.get(..4)?;
     digits.iter().try_fold(0, |all, &digit| Some(all * 16 + char::from(digit).to_digit(16)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `text` is written so, and read back.
+    #[track_caller]
+    fn check(text: &str, expected: &str) {
+        let mut written = Vec::new();
+        escape(text, &mut written);
+        assert_eq!(String::from_utf8_lossy(&written), expected);
+        let mut read = Vec::new();
+        unescape(&written, &mut read);
+        assert_eq!(read, text.as_bytes());
+        assert!(is_name(&written, text.as_bytes()));
+        assert_eq!(serde_json::to_string(text).ok(), Some(format!("\"{expected}\"")));
+    }
+
+    #[track_caller]
+    fn check_unescaped(written: &str, expected: &str) {
+        let mut read = Vec::new();
+        unescape(written.as_bytes(), &mut read);
+        assert_eq!(read, expected.as_bytes());
+        assert!(is_name(written.as_bytes(), expected.as_bytes()));
+        assert!(same_name(written.as_bytes(), written.as_bytes()));
+    }
+
+    #[test]
+    fn only_what_must_be_escaped_is() {
+        check("a/b'<é€😀\u{7f}>", "a/b'<é€😀\u{7f}>");
+        check("\"\\", r#"\"\\"#);
+        check("\u{8}\u{c}\n\r\t", r"\b\f\n\r\t");
+        check("\0\u{1}\u{1f}", r"\u0000\u0001\u001f");
+        check("", "");
+    }
+
+    #[test]
+    fn every_escape_is_undone() {
+        check_unescaped(r#"\"\\\/\b\f\n\r\t"#, "\"\\/\u{8}\u{c}\n\r\t");
+        check_unescaped(r"\u0061\u00E9\u20ac\uD83D\uDE00x", "aé€😀x");
+    }
+
+    #[test]
+    fn names_are_compared_without_their_escapes() {
+        assert!(same_name(br"\u0061\/", b"a/"));
+        assert!(same_name(br"\ud83d\ude00", "😀".as_bytes()));
+        assert!(same_name(br"\u0061", br"\u0061"));
+        assert!(!same_name(br"\u0061", b"b"));
+        assert!(!same_name(br"\\u0061", b"a"));
+        assert!(!same_name(br"\u0061", b"ab"));
+        assert!(!is_name(br"a\n", b"an"));
+    }
+
+    #[test]
+    fn what_is_no_escape_stays_as_it_is() {
+        for written in [r"\", r"\x", r"\u12", r"\ud800", r"\udc00", r"\ud800A"] {
+            check_unescaped(written, written);
+        }
+    }
 }
