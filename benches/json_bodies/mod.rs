@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// A page of orders of about `bytes` bytes: eight members, most of it in one of them; compact, with some escapes and
 /// some text beyond ASCII. `name` makes the members of one page differ from those of another.
-pub fn orders(name: &str, bytes: usize) -> String {
+pub(crate) fn orders(name: &str, bytes: usize) -> String {
     let mut body = format!(
         r#"{{"{name}_id":4812,"status":"open","{name}_page":{{"number":1,"size":50,"next":null}},"currency":"EUR","{name}":["#
     );
@@ -33,13 +33,13 @@ pub fn orders(name: &str, bytes: usize) -> String {
 }
 
 /// The same with white space, as a service prints it for people.
-pub fn pretty(body: &str) -> String {
+pub(crate) fn pretty(body: &str) -> String {
     let value: serde_json::Value = serde_json::from_str(body).expect("a body made here");
     serde_json::to_string_pretty(&value).expect("a value is JSON")
 }
 
 /// Seconds of CPU time that one call of `work` takes: the least of 40 rounds of 5 ms or more.
-pub fn seconds(mut work: impl FnMut()) -> f64 {
+pub(crate) fn seconds(mut work: impl FnMut()) -> f64 {
     let mut round = |calls: u32| {
         let before = cpu_time();
         for _ in 0..calls {

@@ -497,13 +497,13 @@ impl Stack {
         while brackets != 0 {
             let bit = brackets.trailing_zeros();
             brackets &= brackets - 1;
-            let opens = (open >> bit) as u8 & 1;
+            let opens = u8::from((open >> bit) & 1 == 1);
             let curly = block[bit as usize & 63] & CURLY;
 
             // Written whether it opens or closes, so that there is no branch on what cannot be foretold.
             let slot = self.depth.wrapping_add(opens);
             let known = std::mem::replace(&mut self.kinds[usize::from(slot)], curly);
-            places.wrong |= u64::from((known ^ curly) / CURLY & (opens ^ 1)) << bit;
+            places.wrong |= u64::from(((known ^ curly) / CURLY) & (opens ^ 1)) << bit;
             self.depth = slot.wrapping_sub(opens ^ 1);
             shallowest = shallowest.min(self.depth);
 
@@ -526,7 +526,7 @@ impl Stack {
 fn outermost(mut places: Places, open: u64, close: u64, comma: u64, mut depth: u8) -> Places {
     let (mut root, mut top) = (ones_if(depth == 0), ones_if(depth == 1));
     for bit in ones(open | close) {
-        let opens = (open >> bit) as u8 & 1;
+        let opens = u8::from((open >> bit) & 1 == 1);
         // Nothing is open that it could close.
         places.wrong |= u64::from(depth == 0 && opens == 0) << bit;
         depth = depth.wrapping_add(opens).wrapping_sub(opens ^ 1);

@@ -11,8 +11,8 @@ use super::*;
 /// A document as `serde_json` reads it, members in order, scalars as they are written.
 #[derive(Clone, Debug, PartialEq)]
 enum Tree {
-    Object(Vec<(String, Tree)>),
-    Array(Vec<Tree>),
+    Object(Vec<(String, Self)>),
+    Array(Vec<Self>),
     Scalar(String),
 }
 
