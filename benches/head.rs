@@ -21,7 +21,7 @@ const REQUEST: &[u8] = b"GET /api/orders/1234567?expand=items HTTP/1.1\r\n\
     Accept-Encoding: gzip, deflate, br, zstd\r\n\
     Referer: https://shop.example.com/orders\r\n\
     Connection: keep-alive\r\n\
-    Cookie: session=0123456789abcdef0123456789abcdef012345678901234\r\n\r\n";
+    Cookie: session=0123456789abcdef0123456789abcdef012345678901234; lang=enUS\r\n\r\n";
 
 /// What wrk sends.
 const SMALL: &[u8] = b"GET /api/1k HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n";

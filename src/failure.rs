@@ -74,7 +74,19 @@ impl Failure {
                     BadHead::TargetTooLong => 414,
                     BadHead::LineTooLong | BadHead::HeadTooLong | BadHead::TooManyHeaders => 431,
                     BadHead::UnsupportedVersion => 505,
-                    _ => 400,
+                    BadHead::Malformed
+                    | BadHead::BadMethod
+                    | BadHead::BadTarget
+                    | BadHead::BadStatus
+                    | BadHead::BadFieldName
+                    | BadHead::BadFieldValue
+                    | BadHead::BareCr
+                    | BadHead::BareLf
+                    | BadHead::MissingHost
+                    | BadHead::TwoHosts
+                    | BadHead::BadHost
+                    | BadHead::TooManyOptions
+                    | BadHead::BadFraming(_) => 400,
                 },
                 ClientFault::Path(_) | ClientFault::Body(_) => 400,
                 ClientFault::HeadTooSlow | ClientFault::BodyTooSlow => 408,
@@ -102,14 +114,13 @@ impl Failure {
     pub const fn why(self) -> Why {
         match self {
             Self::Client(fault) => match fault {
-                ClientFault::Head(bad) => match bad {
+                ClientFault::Head(
                     BadHead::TargetTooLong
                     | BadHead::LineTooLong
                     | BadHead::HeadTooLong
-                    | BadHead::TooManyHeaders => Why::HeadTooLarge,
-                    _ => Why::BadRequest,
-                },
-                ClientFault::Path(_) | ClientFault::Body(_) => Why::BadRequest,
+                    | BadHead::TooManyHeaders,
+                ) => Why::HeadTooLarge,
+                ClientFault::Head(_) | ClientFault::Path(_) | ClientFault::Body(_) => Why::BadRequest,
                 ClientFault::HeadTooSlow => Why::HeadTimeout,
                 ClientFault::BodyTooSlow => Why::BodyTimeout,
                 ClientFault::BodyTooLarge => Why::BodyTooLarge,

@@ -67,16 +67,16 @@ impl fmt::Display for StartError {
             Self::Config(problems) => f.write_str(problems.trim_end()),
             Self::Bind { address, error } => {
                 write!(f, "cannot listen on {address}: {error}")?;
-                match error.kind() {
-                    io::ErrorKind::AddrInUse => {
-                        let port = address.rsplit(':').next().unwrap_or(address);
-                        write!(f, "; find who does with `ss -ltnp 'sport = :{port}'`")
-                    }
-                    io::ErrorKind::PermissionDenied => f.write_str(
-                        "; ports below 1024 need CAP_NET_BIND_SERVICE, or net.ipv4.ip_unprivileged_port_start lowered",
-                    ),
-                    io::ErrorKind::AddrNotAvailable => f.write_str("; this machine has no such address"),
-                    _ => Ok(()),
+                let kind = error.kind();
+                if kind == io::ErrorKind::AddrInUse {
+                    let port = address.trim_end_matches(" (admin)").rsplit(':').next().unwrap_or(address);
+                    write!(f, "; find who does with `ss -ltnp 'sport = :{port}'`")
+                } else if kind == io::ErrorKind::PermissionDenied {
+                    f.write_str("; ports below 1024 need CAP_NET_BIND_SERVICE, or net.ipv4.ip_unprivileged_port_start lowered")
+                } else if kind == io::ErrorKind::AddrNotAvailable {
+                    f.write_str("; this machine has no such address")
+                } else {
+                    Ok(())
                 }
             }
             Self::Driver(text) => f.write_str(text),
@@ -323,7 +323,7 @@ impl control::Shards for ShardMailboxes {
 
     fn report(&self, shard: usize, spare: Metrics) -> Option<oneshot::Receiver<Report>> {
         let (answer, answered) = oneshot::channel();
-        self.shards.get(shard)?.post(Message::Report(spare, answer)).ok()?;
+        self.shards.get(shard)?.post(Message::Report(Box::new(spare), answer)).ok()?;
         Some(answered)
     }
 

@@ -7,13 +7,13 @@ use crate::{
     route::Found,
     shard::Shard,
     snapshot::{Route, Service, Snapshot, Target},
-    upstream::{self, Body, Response},
+    upstream::{self, Body, Connection},
 };
 
 /// What a client gets.
 pub enum Reply<'s> {
     /// A service's response, to be passed on.
-    Response(Response, &'s Route),
+    Response(Box<Connection>, &'s Route),
     Fixed(&'s crate::config::Fixed),
     Redirect {
         code: u16,
@@ -60,10 +60,8 @@ pub async fn request<'s>(
 
 /// CONNECT would make the gateway a tunnel to anywhere; TRACE would show clients what the services see.
 fn refuse_what_is_not_for_gateways(request: &Request<'_>) -> Result<(), Failure> {
-    match request.head.method {
-        Method::Connect | Method::Trace => Err(Failure::Client(ClientFault::MethodNotServed)),
-        _ => Ok(()),
-    }
+    let not_for_us = matches!(request.head.method, Method::Connect | Method::Trace);
+    if not_for_us { Err(Failure::Client(ClientFault::MethodNotServed)) } else { Ok(()) }
 }
 
 /// A request that left from the listener it arrives at (RFC 8586).
@@ -89,16 +87,7 @@ fn find_route<'s>(request: &mut Request<'_>, snapshot: &'s Snapshot) -> Result<(
         // Only a route that asks for paths as they are gets one that has no normal form.
         request.keep_raw_path()?;
     }
-    let mut captures = std::mem::take(&mut request.captures);
-    let view = request.view();
-    let found = snapshot.index.find(
-        request.client.listener,
-        view.host(),
-        view.head.method_text.of(view.bytes),
-        view.path,
-        &mut captures,
-    );
-    request.captures = captures;
+    let found = request.route(&snapshot.index);
     let (route, needs_slash) = match found {
         Found::Route { index, needs_slash } => (&snapshot.routes[index], needs_slash),
         Found::MethodNotAllowed => {
@@ -133,7 +122,7 @@ async fn call(
     service: &Service,
     snapshot: &Snapshot,
     shard: &Shard,
-) -> Result<Response, Failure> {
+) -> Result<Box<Connection>, Failure> {
     request.facts.service = service.metric;
     let upload = request.prepare_body(route, snapshot, shard).await?; // 408, 413
     let streamed = upload.is_some();
@@ -151,7 +140,7 @@ async fn call(
         (_, _) => (&target[..], view.query()),
     };
     let body = match upload {
-        Some(upload) => Body::Stream(Some(upload)),
+        Some(upload) => Body::Stream(Some(Box::new(upload))),
         None => Body::Whole(&view.bytes[view.head.len..view.head.len + length]),
     };
     let sending_us = shard.timers.clock.recent_us();
@@ -185,11 +174,11 @@ async fn call(
     };
     let ended_us = shard.timers.clock.recent_us();
     if let Some(upload) = unsent {
-        request.take_back(upload);
+        request.take_back(*upload);
     }
     match result {
         Ok(response) => {
-            request.facts.endpoint = response.lease.metric;
+            request.facts.endpoint = response.lease().metric;
             request.facts.upstream_status = response.head.status;
             request.facts.attempts = response.attempts;
             request.facts.upstream_us = Some(response.head_us - sending_us.min(response.head_us));
@@ -202,7 +191,7 @@ async fn call(
             request.facts.upstream_us = Some(ended_us - sending_us.min(ended_us));
             request.facts.waited_us = ended_us - sending_us.min(ended_us);
             if let Some(uploaded) = failed.uploaded {
-                request.take_over(uploaded);
+                request.take_over(*uploaded);
             }
             Err(failed.fault.into())
         }

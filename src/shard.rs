@@ -27,7 +27,7 @@ use crate::{
 /// What other threads tell a shard.
 pub enum Message {
     /// Hand over what was counted since the last time; count on with this one.
-    Report(Metrics, oneshot::Sender<Report>),
+    Report(Box<Metrics>, oneshot::Sender<Report>),
     /// There is a new snapshot: let go of the old one, busy or not.
     NewSnapshot,
     /// Accept nothing more, end connections at their next message boundary, and say when none is left.
@@ -178,6 +178,7 @@ impl Shard {
                     sweeper.timers.clock.now_us();
                     let snapshot = sweeper.snapshot();
                     sweeper.upstreams.sweep(&snapshot);
+                    sweeper.let_go_of_the_gone();
                 }
             },
             |text| event::error("shard", format_args!("the sweep of idle connections stopped: {text}")),
@@ -193,7 +194,7 @@ impl Shard {
     fn receive(&self, message: Message) -> ControlFlow<()> {
         match message {
             Message::Report(spare, answer) => {
-                let metrics = self.metrics.borrow_mut().hand_over(spare);
+                let metrics = self.metrics.borrow_mut().hand_over(*spare);
                 // Refused only when control has ended.
                 let _ = answer.send(Report { metrics, gauges: self.gauges() });
                 ControlFlow::Continue(())
@@ -235,6 +236,15 @@ impl Shard {
         }
     }
 
+    /// Ends what is done for clients that have reset their connection. Nothing reads from a client while its service is waited
+    /// for, so this is how it is noticed.
+    fn let_go_of_the_gone(&self) {
+        let connections = self.connections.borrow();
+        connections.iter().flatten().filter(|live| live.serving.get()).for_each(|live| {
+            live.handle.end_partner_if_broken();
+        });
+    }
+
     fn say_when_drained(&self) {
         if self.open.get() == 0
             && let Some(done) = self.drained.borrow_mut().take()
@@ -250,17 +260,20 @@ impl Shard {
         for live in self.connections.borrow().iter().flatten() {
             live.handle.end();
         }
-        self.upstreams.close_idle();
         self.timers.clock.now_us();
         let give_up = self.timers.clock.after(STOP_PATIENCE);
-        while self.open.get() + self.accepting.get() + self.upstreams.connections().1 > 0 {
+        loop {
+            // Ended streams complete their reads; only then may the idle ones be dropped.
+            self.upstreams.end_all();
+            sleep(Duration::from_millis(5)).await;
+            self.upstreams.close_idle();
+            self.timers.clock.now_us();
+            if self.open.get() + self.accepting.get() + self.upstreams.connections().1 == 0 {
+                break;
+            }
             if self.timers.clock.tick() > give_up {
                 return false;
             }
-            self.upstreams.end_all();
-            sleep(Duration::from_millis(5)).await;
-            self.timers.clock.now_us();
-            self.upstreams.close_idle();
         }
         self.timers.stop();
         true

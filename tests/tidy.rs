@@ -300,12 +300,12 @@ fn layers_point_down() {
 
 #[test]
 fn nothing_is_left_undone_or_switched_off() {
-    // Written in two parts so that this file does not find itself.
+    // Written in two parts so that this file does not find itself. A program for load may sleep, a test may not.
     let marks = [
         concat!("TO", "DO"),
         concat!("#[ig", "nore"),
-        concat!("thread::", "sleep"),
         concat!("unimple", "mented!"),
+        concat!("thread::", "sleep"),
     ];
     let mut problems = Vec::new();
     for (path, text) in ["src", "tests", "benches", "loadtest"].iter().flat_map(|folder| sources(folder)) {
@@ -313,6 +313,8 @@ fn nothing_is_left_undone_or_switched_off() {
             continue;
         }
         for (index, line) in text.lines().enumerate() {
+            let may_sleep = !path.starts_with("src") && !path.starts_with("tests");
+            let marks = if may_sleep { &marks[..3] } else { &marks };
             if let Some(mark) = marks.iter().find(|mark| line.contains(**mark)) {
                 problems.push(format!("{}:{}: {mark}", path.display(), index + 1));
             }

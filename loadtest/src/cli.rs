@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::run::Limit;
 use crate::stub::Delay;
 
 /// Load tests that say how they were made: open loop, no coordinated omission, CPU time per request, peers beside us.
@@ -24,6 +25,8 @@ pub enum Command {
     Stub(Stub),
     /// The gateway and its peers, one after the other, round by round
     Compare(Compare),
+    /// Results as one page with plots
+    Report(Report),
 }
 
 #[derive(Debug, clap::Args)]
@@ -70,9 +73,18 @@ pub struct Run {
     /// The size of a body that is a success
     #[arg(long, value_parser = size)]
     pub expect_size: Option<usize>,
+    /// A latency that makes the run a failure when it is exceeded: p99=5ms; may be given several times
+    #[arg(long, value_parser = Limit::read)]
+    pub limit: Vec<Limit>,
     /// A connection for every request
     #[arg(long)]
     pub new_connections: bool,
+    /// Certificates (PEM) that an https server must be vouched for by; without it every certificate will do
+    #[arg(long)]
+    pub ca: Option<PathBuf>,
+    /// A full TLS handshake for every connection, instead of continuing earlier sessions
+    #[arg(long)]
+    pub full_handshakes: bool,
     /// From when a request is due to the end of its response
     #[arg(long, default_value = "10s", value_parser = duration)]
     pub timeout: Duration,
@@ -179,6 +191,16 @@ pub struct Compare {
     /// Write all results to this file, as JSON
     #[arg(long)]
     pub json: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Report {
+    /// JSON files that `compare` or `run` wrote
+    #[arg(required = true)]
+    pub results: Vec<PathBuf>,
+    /// The page
+    #[arg(long, short, default_value = "report.html")]
+    pub output: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize, serde::Deserialize)]

@@ -7,11 +7,14 @@ pub mod compare;
 pub mod live;
 pub mod load;
 pub mod proc;
+pub mod report;
 pub mod run;
 pub mod stub;
 pub mod wire;
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 /// Prints a line on standard output; a reader that has gone away ends nothing.
 macro_rules! say {
     ($($part:tt)*) => {{
@@ -29,4 +32,14 @@ impl Failure {
     pub fn io(path: &Path, error: &std::io::Error) -> Self {
         Self(format!("{}: {error}", path.display()))
     }
+}
+
+/// A flag that Ctrl-C or a request to end (SIGTERM) sets: what runs ends with the result so far.
+pub fn on_interrupt() -> Result<Arc<AtomicBool>, Failure> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        let registered = signal_hook::flag::register(signal, Arc::clone(&flag));
+        registered.map_err(|error| Failure(format!("signal {signal} cannot be caught: {error}")))?;
+    }
+    Ok(flag)
 }

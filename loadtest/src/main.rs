@@ -5,12 +5,14 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use loadtest::cli::{Cli, Command};
-use loadtest::{Failure, compare, run, stub};
+use loadtest::{Failure, compare, proc, report, run, stub};
 
 fn main() -> ExitCode {
+    proc::raise_open_files();
     let result = match Cli::parse().command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Stub(arguments) => stub::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
         Command::Compare(arguments) => compare::run(&arguments),
     };
     match result {

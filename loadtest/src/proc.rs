@@ -22,6 +22,15 @@ pub fn on_core<T>(core: usize, work: impl FnOnce() -> T) -> io::Result<T> {
     Ok(result)
 }
 
+/// Lets this process and its children open as many files as the system allows them: a connection is one.
+pub fn raise_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // With the old limit most of what we do still works, and what does not says so.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
 /// The cores this process may use, lowest first.
 pub fn cores() -> io::Result<Vec<usize>> {
     let set = sched_getaffinity(None)?;

@@ -12,6 +12,7 @@ use crate::{
     failure::{Failure, Overload},
     http::Field,
     observe::Ended,
+    route::Captures,
     runtime::{Buffer, Peer, Reader, Stream, Writer, spawn},
     shard::{Live, Shard},
 };
@@ -24,6 +25,8 @@ pub struct Client {
     /// Bytes received and not dealt with. Without memory while the connection rests.
     pub buffer: Buffer,
     pub fields: Vec<Field>,
+    /// Where the path's variables lie.
+    pub captures: Captures,
     pub peer: Option<SocketAddr>,
     /// The peer's address as text, for the services.
     pub peer_text: Box<[u8]>,
@@ -44,6 +47,7 @@ pub async fn serve(shard: Rc<Shard>, stream: Stream, peer: Peer, listener: usize
         writer: stream.writer,
         buffer: Buffer::default(),
         fields: Vec::new(),
+        captures: Captures::default(),
         peer,
         peer_text: peer.map_or_else(|| b"unix:".to_vec(), |peer| peer.ip().to_string().into_bytes()).into(),
         listener,
@@ -79,4 +83,20 @@ const REFUSAL: Duration = Duration::from_secs(1);
 enum Next {
     Keep,
     End(Ended),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, B, C, D, E, F>(_: fn(A, B, C, D, E) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_connection_at_rest_fits_its_budget() {
+        // DESIGN §16: at most 4 KiB for an idle connection, all that belongs to it included.
+        let bytes = size_of_future(serve);
+        assert!(bytes <= 1024, "{bytes} bytes");
+    }
 }

@@ -10,7 +10,7 @@ use crate::{
         path,
     },
     limits::RETRY_BODY_BYTES_MAX,
-    route::Captures,
+    route::{Captures, Found, Index},
     runtime::{Buffer, Buffers, Idle, IoFault, Writer},
     shard::Shard,
     snapshot::{Route, Snapshot},
@@ -23,7 +23,6 @@ pub struct Request<'c> {
     pub head: RequestHead,
     pub client: &'c mut Client,
     pub body: BodyState,
-    pub captures: Captures,
     id: RequestId,
     path: Path,
     pub facts: Facts,
@@ -85,7 +84,6 @@ impl<'c> Request<'c> {
             head,
             client,
             body: BodyState::Untouched,
-            captures: Captures::default(),
             id,
             path: Path::None,
             facts: Facts { started_us, ..Facts::default() },
@@ -112,22 +110,29 @@ impl<'c> Request<'c> {
             bytes: self.client.buffer.unread(),
             fields: &self.client.fields,
             path: self.path.of(self.client.buffer.unread()),
-            captures: &self.captures,
+            captures: &self.client.captures,
         }
     }
 
     /// What can be read of the request, the id if it was made here, and who made it: for sending it while the client's
     /// writing half is used for informational responses.
     pub fn split(&mut self) -> (View<'_>, Option<&[u8]>, &[u8], &mut Writer) {
-        let Client { buffer, fields, writer, peer_text, .. } = &mut *self.client;
+        let Client { buffer, fields, writer, peer_text, captures, .. } = &mut *self.client;
         let bytes = buffer.unread();
-        let view =
-            View { head: &self.head, bytes, fields, path: self.path.of(bytes), captures: &self.captures };
+        let view = View { head: &self.head, bytes, fields, path: self.path.of(bytes), captures };
         let id = match &self.id {
             RequestId::Client(_) => None,
             RequestId::Made(id) => Some(&id[..]),
         };
         (view, id, peer_text, writer)
+    }
+
+    /// The most specific route for this request.
+    pub fn route(&mut self, index: &Index) -> Found {
+        let Client { buffer, captures, listener, .. } = &mut *self.client;
+        let bytes = buffer.unread();
+        let method = self.head.method_text.of(bytes);
+        index.find(*listener, self.head.host.of(bytes), method, self.path.of(bytes), captures)
     }
 
     pub fn http10(&self) -> bool {
@@ -173,6 +178,7 @@ impl<'c> Request<'c> {
         shard: &Shard,
     ) -> Result<Option<Upload>, Failure> {
         let BodyLength::Exact(length) = self.head.body else {
+            self.check_first_chunks(route)?;
             return Ok(Some(self.upload(route, snapshot)));
         };
         let here = self.client.buffer.len() - self.head.len;
@@ -200,6 +206,15 @@ impl<'c> Request<'c> {
         self.body = BodyState::Whole(length);
         self.facts.bytes_in = length as u64;
         Ok(None)
+    }
+
+    /// Refuses what has arrived of a chunked body where it is malformed or announces too much, before a service hears of it.
+    fn check_first_chunks(&self, route: &Route) -> Result<(), Failure> {
+        let mut here = self.bytes()[self.head.len..].to_vec();
+        let mut decoder = Decoder::new(self.head.body);
+        let decoded = decoder.decode(&mut here).map_err(|bad| Failure::Client(ClientFault::Body(bad)))?;
+        let bytes = (decoded.data.len() as u64).saturating_add(decoder.announced());
+        if bytes > route.max_body { Err(Failure::Client(ClientFault::BodyTooLarge)) } else { Ok(()) }
     }
 
     fn upload(&mut self, route: &Route, snapshot: &Snapshot) -> Upload {

@@ -4,10 +4,11 @@ use std::{ops::Range, rc::Rc, time::Duration};
 
 use super::Client;
 use crate::{
+    clock::Tick,
     observe::Why,
-    runtime::{Buffer, Gate, IoFault, Reader, StreamHandle, Timers, Writer, spawn},
+    runtime::{Buffer, Gate, IoFault, ReadAhead, Reader, StreamHandle, Timers, Writer, spawn},
     shard::Shard,
-    upstream::Response,
+    upstream::Connection,
 };
 
 /// What went through a tunnel.
@@ -23,7 +24,7 @@ pub(super) async fn run(
     client: &mut Client,
     head_len: usize,
     head: &[u8],
-    response: Response,
+    response: Box<Connection>,
     idle: Duration,
     shard: &Rc<Shard>,
 ) -> Moved {
@@ -49,14 +50,14 @@ pub(super) async fn run(
     to_service.extend(&client.buffer.unread()[head_len..]);
     let (client_handle, service_handle) = (client_reader.handle(), service_reader.handle());
     let upward = Direction {
-        reader: client_reader,
+        reader: Source::Client(client_reader),
         buffer: to_service,
         other: service_handle.clone(),
         timers: Rc::clone(&shard.timers),
         idle,
     };
     let downward = Direction {
-        reader: service_reader,
+        reader: Source::Service(service_reader),
         buffer: first,
         other: client_handle.clone(),
         timers: Rc::clone(&shard.timers),
@@ -85,8 +86,29 @@ pub(super) async fn run(
     Moved { why, to_client: to_client + behind_head as u64, to_service }
 }
 
+enum Source {
+    Client(Reader),
+    Service(ReadAhead),
+}
+
+impl Source {
+    async fn read(&mut self, buffer: &mut Buffer, until: Tick) -> Result<usize, IoFault> {
+        match self {
+            Self::Client(reader) => reader.read(buffer, until).await,
+            Self::Service(reader) => reader.read(buffer, until).await,
+        }
+    }
+
+    fn handle(&self) -> StreamHandle {
+        match self {
+            Self::Client(reader) => reader.handle(),
+            Self::Service(reader) => reader.handle(),
+        }
+    }
+}
+
 struct Direction {
-    reader: Reader,
+    reader: Source,
     buffer: Buffer,
     /// The stream that is written to: moving bytes to it counts as its activity too.
     other: StreamHandle,

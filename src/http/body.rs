@@ -96,6 +96,16 @@ impl Decoder {
         }
     }
 
+    /// Data bytes known to be still to come: of the body, or of the current chunk. A body with more of them than is acceptable can
+    /// be refused before they are sent.
+    pub fn announced(&self) -> u64 {
+        match &self.0 {
+            Kind::Exact { left } => *left,
+            Kind::Chunked(chunked) => chunked.announced(),
+            Kind::UntilClose { .. } => 0,
+        }
+    }
+
     /// Data bytes still to come, where the head said how many there are.
     pub fn remaining(&self) -> Option<u64> {
         match &self.0 {

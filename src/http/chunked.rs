@@ -70,6 +70,14 @@ impl Chunked {
         self.state == State::Finished
     }
 
+    /// Data bytes that the current chunk has announced and not delivered.
+    pub(super) fn announced(&self) -> u64 {
+        match self.state {
+            State::Size | State::Extension(_) | State::SizeLf | State::Data => self.left,
+            State::DataCr | State::DataLf | State::Trailers | State::Finished | State::Failed(_) => 0,
+        }
+    }
+
     pub(super) fn decode(&mut self, bytes: &mut [u8]) -> Result<Decoded, BadBody> {
         self.read(bytes).inspect_err(|why| self.state = State::Failed(*why))
     }

@@ -4,7 +4,7 @@ use super::{
     framing::Values,
     head::{BadHead, CONNECTION_OPTIONS_MAX, Field, Rules, Span},
     headers,
-    known::{Known, classify, classify_in},
+    known::{Known, classify_in},
 };
 
 /// What the fields of one head say that the head itself needs.
@@ -114,7 +114,7 @@ fn read_options(window: &[u8], fields: &mut [Field]) -> Result<Options, BadHead>
                 said.keep_alive = true;
             } else if option.eq_ignore_ascii_case(b"upgrade") {
                 said.upgrade = true;
-            } else if classify(option) == Known::Other {
+            } else {
                 // Each costs a walk over all fields.
                 others += 1;
                 if others > CONNECTION_OPTIONS_MAX {

@@ -19,7 +19,7 @@ pub const HEADERS_MAX: usize = 1000;
 pub const METHOD_BYTES_MAX: usize = 32;
 /// Empty lines ignored before a request line (RFC 9112 §2.2 asks for at least one).
 pub const EMPTY_LINES_MAX: usize = 4;
-/// Fields a `Connection` may name besides those we know. Each is looked for among all fields.
+/// Options of `Connection` besides `close`, `keep-alive` and `upgrade`. Each is looked for among all fields.
 pub const CONNECTION_OPTIONS_MAX: usize = 32;
 
 impl Span {
@@ -231,7 +231,7 @@ pub enum BadHead {
     MissingHost,
     TwoHosts,
     BadHost,
-    /// `Connection` names more than [`CONNECTION_OPTIONS_MAX`] fields.
+    /// `Connection` has more than [`CONNECTION_OPTIONS_MAX`] options.
     TooManyOptions,
     BadFraming(BadFraming),
 }

@@ -13,10 +13,12 @@ pub fn uuid_v7(unix_millis: u64, random: [u8; 10]) -> [u8; 36] {
     bytes[8] = 0x80 | bytes[8] & 0x3f; // variant
 
     let mut out = [b'-'; 36];
-    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0x0f]);
-    let places = (0..36).filter(|place| !matches!(place, 8 | 13 | 18 | 23));
-    for (place, digit) in places.zip(digits) {
-        out[place] = b"0123456789abcdef"[usize::from(digit)];
+    // Where each byte's two digits go: 8-4-4-4-12.
+    const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (byte, place) in bytes.into_iter().zip(PLACES) {
+        out[place] = DIGITS[usize::from(byte >> 4)];
+        out[place + 1] = DIGITS[usize::from(byte & 0x0f)];
     }
     out
 }

@@ -1,5 +1,7 @@
 //! What must hold for any bytes whatever. The fuzz targets and the tests that replay their corpora both call these.
 
+use std::ops::Range;
+
 use super::{
     body::{BadBody, Decoder},
     framing::BodyLength,
@@ -18,12 +20,17 @@ pub fn request_head(bytes: &[u8]) {
     for lenient in [false, true] {
         let rules = Rules { lenient, ..RULES };
         let (whole, fields) = request_at_once(bytes, &rules);
-        let (pieces, piece_fields) = request_in_pieces(bytes, &rules);
+        let (pieces, piece_fields) = request_in_pieces(bytes, &rules, 1..bytes.len());
         check_same(&whole, &pieces);
+        for cut in cuts(bytes) {
+            let cut = request_in_pieces(bytes, &rules, cut..cut + 1);
+            check_same(&whole, &cut.0);
+            assert!(whole.is_err() || cut == (whole, fields.clone()));
+        }
         if whole.is_err() {
             let ended = [bytes, b"\r\n\r\n"].concat();
             assert!(
-                request_in_pieces(&ended, &rules).0.is_err(),
+                request_in_pieces(&ended, &rules, 1..ended.len()).0.is_err(),
                 "refused at the latest when its end is there"
             );
         }
@@ -60,9 +67,10 @@ fn request_at_once(bytes: &[u8], rules: &Rules) -> Head<super::RequestHead> {
     (head, fields)
 }
 
-fn request_in_pieces(bytes: &[u8], rules: &Rules) -> Head<super::RequestHead> {
+/// Gives the bytes up to each of `ends`, then all.
+fn request_in_pieces(bytes: &[u8], rules: &Rules, ends: Range<usize>) -> Head<super::RequestHead> {
     let (mut fields, mut scanned, mut head) = (Vec::new(), 0, Ok(None));
-    for end in 0..=bytes.len() {
+    for end in ends.chain([bytes.len()]) {
         head = parse_request(&bytes[..end], &mut scanned, rules, &mut fields);
         if head != Ok(None) {
             break;
@@ -71,24 +79,23 @@ fn request_in_pieces(bytes: &[u8], rules: &Rules) -> Head<super::RequestHead> {
     (head, fields)
 }
 
+/// Every place to cut in two; some of them where there are many.
+fn cuts(bytes: &[u8]) -> impl Iterator<Item = usize> {
+    (1..bytes.len()).step_by(1 + bytes.len() / 256)
+}
+
 /// The same for response heads, for an ordinary request and for HEAD.
 pub fn response_head(bytes: &[u8]) {
     for (lenient, method) in [(false, Method::Get), (true, Method::Get), (false, Method::Head)] {
         let rules = Rules { lenient, ..RULES };
-        let mut copy = bytes.to_vec();
-        let mut fields = Vec::new();
-        let whole = parse_response(&mut copy, &mut 0, method, &rules, &mut fields);
-
-        let (mut piece_fields, mut scanned, mut pieces) = (Vec::new(), 0, Ok(None));
-        let mut piece_copy = bytes.to_vec();
-        for end in 0..=bytes.len() {
-            pieces = parse_response(&mut piece_copy[..end], &mut scanned, method, &rules, &mut piece_fields);
-            if pieces != Ok(None) {
-                break;
-            }
-        }
-
+        let (whole, fields, copy) = response_in_pieces(bytes, method, &rules, 0..0);
+        let (pieces, piece_fields, piece_copy) = response_in_pieces(bytes, method, &rules, 1..bytes.len());
         check_same(&whole, &pieces);
+        for cut in cuts(bytes) {
+            let cut = response_in_pieces(bytes, method, &rules, cut..cut + 1);
+            check_same(&whole, &cut.0);
+            assert!(whole.is_err() || cut == (whole, fields.clone(), copy.clone()));
+        }
         if let Ok(Some(head)) = &whole {
             assert_eq!((&fields, &copy), (&piece_fields, &piece_copy));
             assert_eq!(&copy[head.len..], &bytes[head.len..], "nothing after the head is touched");
@@ -96,6 +103,20 @@ pub fn response_head(bytes: &[u8]) {
             assert!((100..1000).contains(&head.status));
         }
     }
+}
+
+type ResponseParts = (Result<Option<super::ResponseHead>, BadHead>, Vec<Field>, Vec<u8>);
+
+fn response_in_pieces(bytes: &[u8], method: Method, rules: &Rules, ends: Range<usize>) -> ResponseParts {
+    let (mut fields, mut scanned, mut head) = (Vec::new(), 0, Ok(None));
+    let mut copy = bytes.to_vec();
+    for end in ends.chain([bytes.len()]) {
+        head = parse_response(&mut copy[..end], &mut scanned, method, rules, &mut fields);
+        if head != Ok(None) {
+            break;
+        }
+    }
+    (head, fields, copy)
 }
 
 fn check_fields(head: &[u8], fields: &[Field], lenient: bool) {
@@ -208,6 +229,7 @@ pub fn path(bytes: &[u8]) {
     for segment in others.iter().chain([last]) {
         let before_parameter = segment.split(|byte| *byte == b';').next();
         assert!(!matches!(before_parameter, Some(b"." | b"..")), "a dot segment");
+        assert!(before_parameter != Some(b"") || segment == last, "a parameter of nothing");
     }
     for (at, _) in result.iter().enumerate().filter(|(_, byte)| **byte == b'%') {
         let escape = str::from_utf8(&result[at + 1..at + 3]).expect("visible ASCII");

@@ -43,6 +43,7 @@ pub struct Forwarded<'a> {
 }
 
 /// Appends the head.
+#[expect(clippy::wildcard_enum_match_arm, reason = "what has no meaning here is passed on")]
 pub fn write_request(out: &mut Vec<u8>, onward: &Onward<'_>) {
     out.reserve(onward.bytes.len() + onward.prefix.len() + onward.path.len() + 384);
     put(out, &[onward.method, b" ", onward.prefix, onward.path]);
@@ -60,6 +61,7 @@ pub fn write_request(out: &mut Vec<u8>, onward: &Onward<'_>) {
         Known::XForwardedProto | Known::XForwardedHost | Known::XForwardedPort | Known::Forwarded => trusted,
         Known::XRequestId => onward.request_id.is_none(),
         Known::Expect => onward.expect,
+        Known::Other => trusted || !is_forwarded_with_underscores(field.name.of(onward.bytes)),
         _ => true,
     });
     forwarded(out, onward);
@@ -78,6 +80,19 @@ pub fn write_request(out: &mut Vec<u8>, onward: &Onward<'_>) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Whether a name is `X-Forwarded-…` with an underscore somewhere. CGI and its heirs read both as one name, so what a stranger
+/// writes there would stand beside our word, or in its place.
+fn is_forwarded_with_underscores(name: &[u8]) -> bool {
+    const START: &[u8] = b"x-forwarded-";
+    name.len() > START.len()
+        && name.contains(&b'_')
+        && name.iter().zip(START).all(|(byte, wanted)| match byte {
+            b'_' => *wanted == b'-',
+            byte => byte.to_ascii_lowercase() == *wanted,
+        })
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "other fields are none of its business")]
 fn forwarded(out: &mut Vec<u8>, onward: &Onward<'_>) {
     let Forwarded { peer, proto, host, trusted } = onward.forwarded;
     out.extend_from_slice(b"X-Forwarded-For: ");
@@ -140,6 +155,7 @@ pub enum ConnectionField<'a> {
 }
 
 /// Appends the head.
+#[expect(clippy::wildcard_enum_match_arm, reason = "what has no meaning here is passed on")]
 pub fn write_reply(out: &mut Vec<u8>, reply: &Return<'_>) {
     out.reserve(reply.bytes.len() + reply.reason.len() + 256);
     out.extend_from_slice(b"HTTP/1.1 ");

@@ -67,7 +67,7 @@ pub(super) fn find_end(
 pub(super) fn check_room(window: &[u8], start: usize, before: usize, rules: &Rules) -> Result<(), BadHead> {
     // Looked at only when the bytes pass this mark: a client that sends byte by byte does not make us search the line
     // again each time.
-    let line_limit = start + rules.line_bytes_max + REQUEST_LINE_REST_MAX;
+    let line_limit = rules.line_bytes_max.saturating_add(start + REQUEST_LINE_REST_MAX);
     if before < line_limit && line_limit <= window.len() && first_line_is_open(&window[start..line_limit]) {
         return Err(BadHead::TargetTooLong);
     }

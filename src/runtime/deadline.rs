@@ -1,6 +1,6 @@
 //! Deadlines of streams, coarse and shared: arming one is two stores.
 //!
-//! A stream has a [`Slot`] with a deadline for reading and one for writing. The slot waits in a wheel of 10 ms steps, at or
+//! A stream has a slot with a deadline for reading and one for writing. The slot waits in a wheel of 10 ms steps, at or
 //! before its earliest deadline; a later deadline is only noted, and the slot finds its new place when the old one comes up. So a
 //! connection under load touches the wheel about once in four seconds, however many requests it carries.
 //!
@@ -39,6 +39,8 @@ pub(super) struct Slot {
     write_expired: Cell<bool>,
     /// Made when the stream first waits between requests.
     canceller: RefCell<Option<Canceller>>,
+    /// The stream that is read on behalf of this one.
+    partner: RefCell<Option<Rc<Self>>>,
 }
 
 impl Slot {
@@ -53,6 +55,7 @@ impl Slot {
             read_expired: Cell::new(false),
             write_expired: Cell::new(false),
             canceller: RefCell::new(None),
+            partner: RefCell::new(None),
         })
     }
 
@@ -67,6 +70,14 @@ impl Slot {
         // SAFETY: the descriptor is open while a half of the stream lives; the last half to go sets `fd` to -1 before
         // the descriptor is closed (`HalfGuard::drop` runs before the half it guards is dropped).
         Some(f(unsafe { BorrowedFd::borrow_raw(fd) }))
+    }
+
+    pub(super) fn set_partner(&self, partner: Option<Rc<Self>>) {
+        *self.partner.borrow_mut() = partner;
+    }
+
+    pub(super) fn partner(&self) -> Option<Rc<Self>> {
+        self.partner.borrow().clone()
     }
 
     /// The descriptor is about to be closed.

@@ -13,7 +13,7 @@ use std::{
 
 use monoio::{io::AsyncReadRent, net::UnixStream};
 
-/// The sending side. The shard's [`Mailbox::next`] ends when the last one is dropped.
+/// The sending side. The shard's [`Mailbox::receive`] ends when the last one is dropped.
 pub struct Postbox<T> {
     queue: SyncSender<T>,
     bell: Arc<StdUnixStream>,

@@ -13,6 +13,7 @@
 //! * a dropped read may lose bytes → no read is ever dropped: deadlines shut the socket down, which completes the read
 //!   ([`deadline`]), and a read that should only give its buffer back is cancelled and awaited.
 
+mod ahead;
 mod buffer;
 pub mod deadline;
 mod listener;
@@ -22,6 +23,7 @@ mod stream;
 mod task;
 
 pub use self::{
+    ahead::ReadAhead,
     buffer::{Buffer, Buffers},
     deadline::Timers,
     listener::{Listener, ListenerHandle, Peer, Socket},

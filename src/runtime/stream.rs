@@ -107,16 +107,6 @@ impl Stream {
         }
     }
 
-    /// Whether an idle connection can be used: nothing has arrived and the peer has not closed it. One system call
-    /// (`recv` with `MSG_PEEK | MSG_DONTWAIT`, 0.2 µs).
-    pub fn is_quiet(&self) -> bool {
-        let mut byte = [0_u8; 1];
-        let peeked = self.reader.guard.slot().with_socket(|socket| {
-            rustix::net::recv(socket, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT)
-        });
-        matches!(peeked, Some(Err(rustix::io::Errno::AGAIN)))
-    }
-
     /// A way to end this stream from elsewhere on the shard.
     pub fn handle(&self) -> StreamHandle {
         StreamHandle(Rc::clone(self.reader.guard.rc()))
@@ -128,8 +118,34 @@ impl Stream {
 pub struct StreamHandle(Rc<Slot>);
 
 impl StreamHandle {
+    /// Whether an idle connection can be used: nothing has arrived and the peer has not closed it. One system call
+    /// (`recv` with `MSG_PEEK | MSG_DONTWAIT`, 0.2 µs).
+    pub fn is_quiet(&self) -> bool {
+        let mut byte = [0_u8; 1];
+        let peeked = self.0.with_socket(|socket| {
+            rustix::net::recv(socket, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT)
+        });
+        matches!(peeked, Some(Err(rustix::io::Errno::AGAIN)))
+    }
+
     pub fn end(&self) {
         let _ = self.0.with_socket(|socket| rustix::net::shutdown(socket, Shutdown::Both));
+    }
+
+    /// Ends the stream that is read on behalf of this one, if this one was reset by its peer. One that was only half-closed is
+    /// still waiting for its answer.
+    pub fn end_partner_if_broken(&self) {
+        let mut byte = [0_u8; 1];
+        let peeked = self.0.with_socket(|socket| {
+            rustix::net::recv(socket, &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT).map(|_| ())
+        });
+        let broken = match peeked {
+            Some(Ok(_) | Err(rustix::io::Errno::AGAIN)) | None => false,
+            Some(Err(_)) => true,
+        };
+        if broken && let Some(partner) = self.0.partner() {
+            Self(partner).end();
+        }
     }
 
     /// Moves the deadline of the read that is under way.
@@ -156,6 +172,10 @@ impl StreamHandle {
 }
 
 impl Reader {
+    pub(super) fn timers(&self) -> Rc<Timers> {
+        Rc::clone(&self.timers)
+    }
+
     fn armed(&self) -> Armed<'_> {
         Armed { timers: &self.timers, guard: &self.guard }
     }
@@ -285,6 +305,16 @@ impl Writer {
         let result = self.write(buffer, place, patience).await;
         buffer.clear();
         result
+    }
+
+    /// Notes that a stream is read on behalf of this one: [`StreamHandle::end_partner_if_broken`] ends it.
+    pub fn pair_with(&mut self, partner: &StreamHandle) {
+        self.guard.slot().set_partner(Some(Rc::clone(&partner.0)));
+    }
+
+    /// Nothing is read on behalf of this stream any more.
+    pub fn unpair(&mut self) {
+        self.guard.slot().set_partner(None);
     }
 
     /// Bytes the kernel has taken so far.

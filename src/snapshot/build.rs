@@ -30,13 +30,16 @@ pub trait Numbers {
 pub struct Identities {
     version: u64,
     services: HashMap<Arc<str>, ServiceIdentity>,
-    endpoints: HashMap<(usize, Dial, Arc<str>), (usize, Arc<Health>)>,
+    endpoints: HashMap<EndpointKey, (usize, Arc<Health>)>,
     next_service: usize,
     next_endpoint: usize,
     next_revision: u64,
     /// Distinguishes this process in loop marks.
     instance: Box<str>,
 }
+
+/// The service's place, and how and under which name its endpoint is reached.
+type EndpointKey = (usize, Dial, Arc<str>);
 
 struct ServiceIdentity {
     slot: usize,

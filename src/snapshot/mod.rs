@@ -1,6 +1,6 @@
 //! What a shard reads while it serves: the configuration with every name resolved to a place, never changed, only replaced.
 //!
-//! [`build`] makes one from a checked [`Config`](crate::config::Config); [`cell`] is how it reaches the shards.
+//! [`build()`] makes one from a checked [`Config`](crate::config::Config); [`cell`] is how it reaches the shards.
 
 pub mod build;
 pub mod cell;

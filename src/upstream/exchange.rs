@@ -1,66 +1,42 @@
 //! One attempt: a request head (and body) out on one connection, a response head in.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
 use super::{
-    Body, Fault, Lease, Request, UploadEnd, Uploaded, Upstreams,
+    Body, Fault, Request, UploadEnd, Uploaded, Upstreams,
     pool::Connection,
     upload::{self, Upload},
 };
 use crate::{
+    clock::Tick,
     config::HostHeader,
-    http::{BodyLength, Field, ResponseHead, Version, parse_response, rewrite},
+    http::{BodyLength, Field, Known, ResponseHead, Version, parse_response, rewrite},
     limits::INFORMATIONAL_MAX,
-    runtime::{Buffer, Gate, IoFault, Reader, StreamHandle, Writer},
+    runtime::{Buffer, Gate, IoFault, StreamHandle, Writer},
     snapshot::Endpoint,
 };
 
-/// A response whose head is here and whose body may still be on its way.
-pub struct Response {
-    pub head: ResponseHead,
-    pub fields: Vec<Field>,
-    /// The head (`head.len` bytes) and what came behind it.
-    pub buffer: Buffer,
-    pub lease: Lease,
-    pub(super) reader: Reader,
-    /// `None` while the request body is still being sent.
-    pub(super) writer: Option<Writer>,
-    pub(super) open: super::pool::OpenMark,
-    /// Where a streamed request body ends up.
-    pub(super) upload: Option<Uploading>,
-    /// More came than the response, or it ended with its connection.
-    pub(super) left_over: bool,
-    /// When the request had been sent, and when this head was here (µs of the shard's clock).
-    pub sent_us: u64,
-    pub head_us: u64,
-    /// Attempts it took, this one included.
-    pub attempts: u32,
-}
-
 /// A streamed request body under way, and the handle of the client's stream.
-pub(super) type Uploading = (Gate<Option<Uploaded>>, StreamHandle);
+pub(super) type Uploading = (Gate<Option<Box<Uploaded>>>, StreamHandle);
 
 /// An attempt that brought no response.
 pub(super) struct Failed {
     pub fault: Fault,
     /// No byte of the request was taken by the connection.
     pub nothing_sent: bool,
-    /// Whether the request body went with the attempt and is gone.
-    pub body_gone: Option<Uploaded>,
+    /// What is left of a request body that went with the attempt.
+    pub body_gone: Option<Box<Uploaded>>,
 }
 
-/// Sends `request` on `connection` and waits for the head of the final response.
+/// Sends `request` on `connection` and waits for the head of the final response. The connection comes back with it.
 pub(super) async fn exchange(
     upstreams: &Rc<Upstreams>,
     endpoint: &Endpoint,
-    lease: Lease,
-    connection: Connection,
+    mut connection: Box<Connection>,
     request: &mut Request<'_>,
-) -> Result<Response, (Failed, Lease)> {
-    let (stream, open) = connection.into_parts();
-    let (mut reader, mut writer) = (stream.reader, stream.writer);
+) -> Result<Box<Connection>, Failed> {
+    let mut writer = connection.writer.take().expect("no body is being streamed before the exchange");
     let sent_before = writer.sent();
-
     let mut out = upstreams.buffers.small();
     write_head(out.start_writing(), endpoint, request);
     if let Body::Whole(bytes) = &request.body {
@@ -68,129 +44,133 @@ pub(super) async fn exchange(
     }
     let written = writer.write_all(&mut out, request.patience).await;
     upstreams.buffers.give_back(out);
-    let sent_us = upstreams.timers.clock.now_us();
+    connection.sent_us = upstreams.timers.clock.now_us();
 
     // A service may answer and close without reading everything: what it said counts more than that it did not listen.
     let nothing_sent = written.is_err() && writer.sent() == sent_before;
-    let mut writer = Some(writer);
-    let mut upload = None;
-    if written.is_ok()
-        && let Body::Stream(body) = &mut request.body
-        && let Some(body) = body.take()
-    {
-        let writer = writer.take().expect("the writer was put there above");
-        upload = Some(start_upload(upstreams, body, writer, &reader, request));
+    match &mut request.body {
+        Body::Stream(body) if written.is_ok() && body.is_some() => {
+            let body = body.take().expect("it was just seen");
+            connection.upload =
+                Some(start_upload(upstreams, *body, writer, connection.reader.handle(), request.timeout));
+        }
+        Body::Stream(_) | Body::Whole(_) => connection.writer = Some(writer),
     }
 
-    let mut buffer = upstreams.buffers.large();
-    let mut fields = upstreams.fields();
-    match response_head(upstreams, &mut reader, &mut buffer, &mut fields, upload.is_some(), request).await {
-        Ok(head) => {
-            let head_us = upstreams.timers.clock.now_us();
-            let attempts = 0;
-            Ok(Response {
-                head,
-                fields,
-                buffer,
-                lease,
-                reader,
-                writer,
-                open,
-                upload,
-                left_over: false,
-                sent_us,
-                head_us,
-                attempts,
-            })
-        }
-        Err(fault) => {
-            upstreams.buffers.give_back(buffer);
-            upstreams.give_back_fields(fields);
-            let mut fault = fault;
-            let mut body_gone = None;
-            if let Some((gate, client)) = upload {
-                // Nobody will answer: the rest of the body is of no use.
-                if !gate.is_ready() {
-                    reader.handle().end();
-                    client.release();
-                }
-                let uploaded = gate.take().await;
-                if let Some(Uploaded { end: UploadEnd::Client(client), .. }) = &uploaded {
-                    fault = *client;
-                }
-                body_gone = uploaded;
-            }
-            Err((Failed { fault, nothing_sent, body_gone }, lease))
-        }
+    // A client that is gone must not keep the service busy.
+    request.client.pair_with(&connection.reader.handle());
+    if !connection.reader.is_started() {
+        connection.buffer = upstreams.buffers.small();
     }
+    connection.fields = upstreams.fields();
+    let Err(mut fault) = response_head(upstreams, &mut connection, request).await else {
+        connection.head_us = upstreams.timers.clock.now_us();
+        return Ok(connection);
+    };
+    let mut body_gone = None;
+    if let Some(uploaded) = connection.end_upload().await {
+        if let UploadEnd::Client(client) = uploaded.end {
+            fault = client;
+        }
+        body_gone = Some(uploaded);
+    }
+    upstreams.buffers.give_back(std::mem::take(&mut connection.buffer));
+    upstreams.give_back_fields(std::mem::take(&mut connection.fields));
+    Err(Failed { fault, nothing_sent, body_gone })
 }
 
 fn start_upload(
     upstreams: &Rc<Upstreams>,
     body: Upload,
     writer: Writer,
-    reader: &Reader,
-    request: &Request<'_>,
+    upstream: StreamHandle,
+    timeout: Duration,
 ) -> Uploading {
     let client = body.reader.handle();
-    let gate =
-        upload::start(body, writer, reader.handle(), request.timeout, &upstreams.timers, &upstreams.buffers);
+    let gate = upload::start(body, writer, upstream, timeout, &upstreams.timers, &upstreams.buffers);
     (gate, client)
 }
 
 /// Reads until the head of the final response is complete. Informational ones are passed on to HTTP/1.1 clients.
 async fn response_head(
     upstreams: &Upstreams,
-    reader: &mut Reader,
-    buffer: &mut Buffer,
-    fields: &mut Vec<Field>,
-    uploading: bool,
+    connection: &mut Connection,
     request: &mut Request<'_>,
-) -> Result<ResponseHead, Fault> {
+) -> Result<(), Fault> {
     let clock = &upstreams.timers.clock;
     // While a body is being sent its progress is watched; the time for the answer starts when it is complete.
-    let until = if uploading { crate::clock::Tick::NEVER } else { clock.after(request.timeout) };
+    let until = if connection.upload.is_some() { Tick::NEVER } else { clock.after(request.timeout) };
     let mut scanned = 0;
     let mut informational = 0;
+    let mut continued = false;
     loop {
+        let Connection { reader, buffer, fields, .. } = connection;
         if !buffer.is_empty() {
-            let parsed = parse_response(
-                buffer.unread_mut(),
-                &mut scanned,
-                request.head.method,
-                &request.rules,
-                fields,
-            );
-            match parsed {
-                Err(_) => return Err(Fault::BadResponse),
-                Ok(Some(head)) if head.status == 101 => {
-                    let asked = request.upgrade.is_some() && head.upgrade;
-                    return if asked { Ok(head) } else { Err(Fault::BadResponse) };
+            let method = request.head.method;
+            let parsed = parse_response(buffer.unread_mut(), &mut scanned, method, &request.rules, fields);
+            let Ok(head) = parsed else { return Err(Fault::BadResponse) };
+            if let Some(head) = head {
+                let switched = head.status == 101;
+                if switched && !(head.upgrade && switches_as_asked(request, buffer.unread(), fields)) {
+                    return Err(Fault::BadResponse);
                 }
-                Ok(Some(head)) if head.status >= 200 => return Ok(head),
-                Ok(Some(head)) => {
-                    informational += 1;
-                    if informational > INFORMATIONAL_MAX {
-                        return Err(Fault::BadResponse);
-                    }
+                if switched || head.status >= 200 {
+                    connection.head = head;
+                    return Ok(());
+                }
+                informational += 1;
+                if informational > INFORMATIONAL_MAX {
+                    return Err(Fault::BadResponse);
+                }
+                let again = head.status == 100 && std::mem::replace(&mut continued, true);
+                if !again {
                     pass_informational(upstreams, &head, buffer, fields, request).await?;
-                    buffer.consume(head.len);
-                    scanned = 0;
-                    continue;
                 }
-                Ok(None) => {}
-            }
-            if buffer.len() > request.rules.head_bytes_max {
-                return Err(Fault::BadResponse);
+                buffer.consume(head.len);
+                scanned = 0;
+                continue;
             }
             buffer.reserve(4096);
         }
-        match reader.read(buffer, until).await {
+        let read = if request.expect && !continued {
+            // A service that does not know the expectation waits for the body, and the client for us.
+            match reader.read_within(CONTINUE_AFTER, buffer, until).await {
+                Some(read) => read,
+                None => {
+                    continued = true;
+                    send_continue(upstreams, request).await?;
+                    continue;
+                }
+            }
+        } else {
+            reader.read(buffer, until).await
+        };
+        match read {
             Ok(0) => return Err(Fault::Reset),
             Ok(_) => {}
             Err(IoFault::TooSlow) => return Err(Fault::Timeout),
             Err(IoFault::Broken(_)) => return Err(Fault::Reset),
         }
+    }
+}
+
+/// How long a client that expects a 100 waits for the service's before it gets ours.
+const CONTINUE_AFTER: Duration = Duration::from_millis(500);
+
+async fn send_continue(upstreams: &Upstreams, request: &mut Request<'_>) -> Result<(), Fault> {
+    let mut out = upstreams.buffers.small();
+    out.start_writing().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+    let written = request.client.write_all(&mut out, request.patience).await;
+    upstreams.buffers.give_back(out);
+    written.map_err(|_| Fault::ClientClosed)
+}
+
+/// Whether a 101 names the protocol that was asked for (RFC 9110 §7.8).
+fn switches_as_asked(request: &Request<'_>, bytes: &[u8], fields: &[Field]) -> bool {
+    let named = fields.iter().find(|field| field.known == Known::Upgrade);
+    match (request.upgrade, named) {
+        (Some(asked), Some(field)) => field.value.of(bytes).eq_ignore_ascii_case(asked),
+        _ => false,
     }
 }
 

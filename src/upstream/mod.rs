@@ -1,6 +1,6 @@
 //! The other side: a request goes to one of a service's endpoints, a response comes back.
 //!
-//! [`send`] picks an endpoint, connects or reuses a connection, and tries again where that is safe; [`relay`] passes the response
+//! [`send()`] picks an endpoint, connects or reuses a connection, and tries again where that is safe; [`relay()`] passes the response
 //! body on; [`upload`] passes a request body on that is too large to gather; [`pool`] keeps idle connections.
 
 mod exchange;
@@ -10,8 +10,7 @@ mod send;
 pub mod upload;
 
 pub use self::{
-    exchange::Response,
-    pool::{Lease, Upstreams},
+    pool::{Connection, Lease, Upstreams},
     relay::{Passing, RelayEnd, Relayed, relay},
     send::{Body, NoResponse, Request, send},
     upload::{Pace, Upload, UploadEnd, Uploaded},

@@ -6,24 +6,33 @@ use std::{
     time::Duration,
 };
 
-use super::Fault;
+use super::{Fault, exchange::Uploading};
 use crate::{
     balance::{self, State, Tried},
-    http::Field,
+    http::{BodyLength, Field, ResponseHead, Span, Version},
     observe::{Metrics, Outcome},
-    runtime::{Buffers, IoFault, Stream, StreamHandle, Timers},
+    runtime::{Buffer, Buffers, IoFault, ReadAhead, Stream, StreamHandle, Timers, Writer},
     snapshot::{Dial, Service, Snapshot},
+};
+
+/// Before the first exchange.
+const NO_HEAD: ResponseHead = ResponseHead {
+    status: 0,
+    reason: Span { start: 0, len: 0 },
+    version: Version::Http11,
+    body: BodyLength::Exact(0),
+    keep_alive: false,
+    upgrade: false,
+    len: 0,
 };
 
 /// An idle connection is closed after this; nginx's `keepalive_timeout` in an upstream block.
 const IDLE_MAX: Duration = Duration::from_secs(60);
-/// How long an idle connection of a safe request is trusted without a look at it. One that went stale meanwhile is found when
-/// it is used, and the request is sent again.
-const TRUSTED_US: u64 = 500_000;
 /// Retries that are always allowed, for each service and second, in hundredths.
 const RETRIES_FREE: u64 = 300;
-/// Retry allowance that can be saved up, in hundredths of a retry.
-const RETRIES_SAVED_MAX: u64 = 1_000;
+/// Retry allowance that can be saved up, in hundredths of a retry: an endpoint that dies takes all its requests in flight with it
+/// at once.
+const RETRIES_SAVED_MAX: u64 = 10_000;
 /// Lists of header fields kept for reuse.
 const FIELDS_KEPT: usize = 256;
 
@@ -44,7 +53,8 @@ struct Tables {
     /// By [`Service::slot`].
     services: Vec<ServiceState>,
     /// By [`Endpoint::slot`](crate::snapshot::Endpoint::slot); the connection used last is the last.
-    pools: Vec<Vec<Idle>>,
+    #[expect(clippy::vec_box, reason = "a request moves the box, not the half kilobyte in it")]
+    pools: Vec<Vec<Box<Connection>>>,
 }
 
 #[derive(Default)]
@@ -59,25 +69,71 @@ struct ServiceState {
     allowance_at_us: u64,
 }
 
-struct Idle {
-    connection: Connection,
-    service: usize,
-    since_us: u64,
-}
-
-/// A connection to an endpoint, counted while it is open.
+/// A connection to an endpoint, with the exchange that is under way on it.
+///
+/// It lies in one box as long as it lives, so that a request moves a pointer through its steps, not the half kilobyte that
+/// belongs to it.
 pub struct Connection {
-    pub stream: Stream,
+    pub(super) reader: ReadAhead,
+    /// `None` while a request body is being streamed.
+    pub(super) writer: Option<Writer>,
     open: OpenMark,
+    /// When it became idle.
+    since_us: u64,
+    /// Of the service it idles for.
+    service: usize,
+    /// The head of the response under way.
+    pub head: ResponseHead,
+    pub fields: Vec<Field>,
+    /// The head (`head.len` bytes) and what came behind it.
+    pub buffer: Buffer,
+    pub(super) lease: Option<Lease>,
+    /// Where a streamed request body ends up.
+    pub(super) upload: Option<Uploading>,
+    /// The last response did not fit a small buffer, so the next one will hardly.
+    pub(super) large: bool,
+    /// More came than the response, or it ended with its connection.
+    pub(super) left_over: bool,
+    /// When the request had been sent, and when this head was here (µs of the shard's clock).
+    pub sent_us: u64,
+    pub head_us: u64,
+    /// Attempts it took, this one included.
+    pub attempts: u32,
 }
 
 impl Connection {
-    pub(super) fn into_parts(self) -> (Stream, OpenMark) {
-        (self.stream, self.open)
+    fn new(stream: Stream, open: OpenMark) -> Box<Self> {
+        Box::new(Self {
+            reader: ReadAhead::new(stream.reader),
+            large: false,
+            writer: Some(stream.writer),
+            open,
+            since_us: 0,
+            service: 0,
+            head: NO_HEAD,
+            fields: Vec::new(),
+            buffer: Buffer::default(),
+            lease: None,
+            upload: None,
+            left_over: false,
+            sent_us: 0,
+            head_us: 0,
+            attempts: 0,
+        })
     }
 
-    pub(super) fn from_parts(stream: Stream, open: OpenMark) -> Self {
-        Self { stream, open }
+    /// The endpoint this exchange is with.
+    pub fn lease(&self) -> &Lease {
+        self.lease.as_ref().expect("a connection with an exchange under way is leased")
+    }
+
+    /// Gives the parts of a connection that has become a tunnel. The lease counts the tunnel as in flight.
+    pub fn into_tunnel(mut self) -> (ReadAhead, Writer, Buffer, (Option<Lease>, OpenMark)) {
+        self.buffer.consume(self.head.len);
+        let upstreams = Rc::clone(&self.lease().upstreams);
+        upstreams.give_back_fields(self.fields);
+        let writer = self.writer.expect("a request for a tunnel has no body to be streamed");
+        (self.reader, writer, self.buffer, (self.lease, self.open))
     }
 }
 
@@ -172,27 +228,29 @@ impl Upstreams {
             metric: service.endpoints[index].metric,
             index,
             keepalive: service.keepalive,
+            in_flight: true,
         })
     }
 
-    /// An idle connection that can be used, the one used last first. `certain` asks the kernel whether it is still open even
-    /// when it was used a moment ago: for requests that cannot be sent a second time.
-    pub(super) fn reuse(&self, lease: &Lease, certain: bool) -> Option<Connection> {
+    /// An idle connection that can be used, the one used last first: closed ones are of no use, and bytes that came in between
+    /// must not be taken for the answer to the next request. `certain` asks the kernel as well (0.4 µs): for a request that cannot be
+    /// sent a second time.
+    pub(super) fn reuse(&self, lease: &Lease, certain: bool) -> Option<Box<Connection>> {
         loop {
-            let idle = self.tables.borrow_mut().take_idle(lease.endpoint)?;
+            let mut idle = self.tables.borrow_mut().take_idle(lease.endpoint)?;
             self.idle.set(self.idle.get() - 1);
             let age_us = self.timers.clock.recent_us().saturating_sub(idle.since_us);
-            let fresh = age_us < TRUSTED_US && !certain;
-            if fresh || (age_us < micros(IDLE_MAX) && idle.connection.stream.is_quiet()) {
+            let quiet = if certain { idle.reader.is_certainly_quiet() } else { idle.reader.is_quiet() };
+            if quiet && age_us < micros(IDLE_MAX) {
                 self.metrics.borrow_mut().counters.upstream_reused += 1;
-                return Some(idle.connection);
+                return Some(idle);
             }
             self.metrics.borrow_mut().counters.upstream_stale += 1;
         }
     }
 
     /// A new connection to the leased endpoint.
-    pub(super) async fn connect(&self, dial: &Dial, limit: Duration) -> Result<Connection, Fault> {
+    pub(super) async fn connect(&self, dial: &Dial, limit: Duration) -> Result<Box<Connection>, Fault> {
         let connected = match dial {
             Dial::Tcp(address) => Stream::connect(*address, limit, &self.timers).await,
             Dial::Unix(path) => Stream::connect_unix(path, limit, &self.timers).await,
@@ -202,7 +260,7 @@ impl Upstreams {
             Ok(stream) => {
                 self.metrics.borrow_mut().counters.upstream_opened += 1;
                 let open = OpenMark::new(&self.open, stream.handle());
-                Ok(Connection { stream, open })
+                Ok(Connection::new(stream, open))
             }
             Err(IoFault::TooSlow) => Err(Fault::ConnectTimeout),
             Err(IoFault::Broken(_)) => Err(Fault::ConnectRefused),
@@ -210,19 +268,26 @@ impl Upstreams {
     }
 
     /// Keeps a connection whose response was read to its end, unless the service has enough of them.
-    pub(super) fn keep(&self, lease: &Lease, connection: Connection) {
+    pub(super) fn keep(&self, mut connection: Box<Connection>) {
+        let Some(lease) = connection.lease.take() else { return };
         let mut tables = self.tables.borrow_mut();
         let state = &mut tables.services[lease.service];
+        state.land(&lease);
         if state.idle >= lease.keepalive {
+            lease.landed();
             return;
         }
         state.idle += 1;
         self.idle.set(self.idle.get() + 1);
-        let since_us = self.timers.clock.recent_us();
+        connection.since_us = self.timers.clock.recent_us();
+        connection.service = lease.service;
+        let buffer = if connection.large { self.buffers.large() } else { self.buffers.small() };
+        connection.reader.start(buffer);
         if tables.pools.len() <= lease.endpoint {
             tables.pools.resize_with(lease.endpoint + 1, Vec::new);
         }
-        tables.pools[lease.endpoint].push(Idle { connection, service: lease.service, since_us });
+        tables.pools[lease.endpoint].push(connection);
+        lease.landed();
     }
 
     /// Closes idle connections that are too old, that the other side closed, or whose endpoint is no longer configured. Run
@@ -242,7 +307,7 @@ impl Upstreams {
             let gone = pool.extract_if(.., |idle| {
                 !configured[slot]
                     || now_us.saturating_sub(idle.since_us) > micros(IDLE_MAX)
-                    || !idle.connection.stream.is_quiet()
+                    || !idle.reader.is_quiet()
             });
             for idle in gone {
                 services[idle.service].idle -= 1;
@@ -336,7 +401,7 @@ impl Tables {
         state
     }
 
-    fn take_idle(&mut self, endpoint: usize) -> Option<Idle> {
+    fn take_idle(&mut self, endpoint: usize) -> Option<Box<Connection>> {
         let idle = self.pools.get_mut(endpoint)?.pop()?;
         self.services[idle.service].idle -= 1;
         Some(idle)
@@ -359,6 +424,20 @@ impl ServiceState {
         self.slots = service.endpoints.iter().map(|endpoint| endpoint.slot).collect();
         self.revision = service.revision;
     }
+
+    /// A request is no longer in flight.
+    fn land(&mut self, lease: &Lease) {
+        // After a reload the endpoint may have another index, or be gone.
+        let index = if self.slots.get(lease.index) == Some(&lease.endpoint) {
+            Some(lease.index)
+        } else {
+            self.slots.iter().position(|slot| *slot == lease.endpoint)
+        };
+        if let Some(index) = index {
+            let state = &mut self.states[index];
+            state.in_flight = state.in_flight.saturating_sub(1);
+        }
+    }
 }
 
 /// One request in flight at one endpoint. Counted until it is dropped.
@@ -371,6 +450,7 @@ pub struct Lease {
     /// Index into the service's endpoints, in the snapshot it was picked from.
     pub index: usize,
     keepalive: usize,
+    in_flight: bool,
 }
 
 impl Lease {
@@ -379,19 +459,17 @@ impl Lease {
     }
 }
 
+impl Lease {
+    /// It was counted as landed while the tables were at hand.
+    fn landed(mut self) {
+        self.in_flight = false;
+    }
+}
+
 impl Drop for Lease {
     fn drop(&mut self) {
-        let mut tables = self.upstreams.tables.borrow_mut();
-        let state = &mut tables.services[self.service];
-        // After a reload the endpoint may have another index, or be gone.
-        let index = if state.slots.get(self.index) == Some(&self.endpoint) {
-            Some(self.index)
-        } else {
-            state.slots.iter().position(|slot| *slot == self.endpoint)
-        };
-        if let Some(index) = index {
-            let state = &mut state.states[index];
-            state.in_flight = state.in_flight.saturating_sub(1);
+        if self.in_flight {
+            self.upstreams.tables.borrow_mut().services[self.service].land(self);
         }
     }
 }

@@ -5,17 +5,13 @@
 
 use std::time::Duration;
 
-use super::{
-    Lease, Response, UploadEnd, Uploaded,
-    pool::{Connection, OpenMark},
-    upload::Pace,
-};
+use super::{Connection, UploadEnd, Uploaded, upload::Pace};
 use crate::{
     http::{
         BodyLength, CHUNK_HEADER_MAX, Decoder, Rules, chunk_header, parse_trailers,
         rewrite::{self, ReplyFraming},
     },
-    runtime::{Buffer, IoFault, Reader, Stream, Writer},
+    runtime::{Buffer, Buffers, IoFault, Writer},
 };
 
 /// How passing a response on ended.
@@ -25,6 +21,8 @@ pub enum RelayEnd {
     Complete,
     /// The service broke off; the client must see a broken message.
     Truncated,
+    /// The body was malformed before anything was sent: another reply can still be given.
+    Unsent,
     /// The service made no progress.
     Stalled,
     /// The client went away, or does not read.
@@ -38,7 +36,7 @@ pub struct Relayed {
     /// Body bytes sent to the client.
     pub bytes: u64,
     /// A streamed request body, once it has ended.
-    pub uploaded: Option<Uploaded>,
+    pub uploaded: Option<Box<Uploaded>>,
 }
 
 /// How a response is to be passed on.
@@ -55,29 +53,30 @@ pub struct Passing<'a> {
 
 /// Sends the reply head and the body of `response` to `client`. Gives the upstream connection back to the pool when the
 /// response ended where it should.
-pub async fn relay(mut response: Response, client: &mut Writer, mut passing: Passing<'_>) -> Relayed {
+pub async fn relay(mut response: Box<Connection>, client: &mut Writer, mut passing: Passing<'_>) -> Relayed {
     let mut bytes = 0;
     let end = pass_body(&mut response, client, &mut passing, &mut bytes).await;
     let mut uploaded = response.end_upload().await;
-    response.settle(end == RelayEnd::Complete, uploaded.as_mut());
+    response.settle(end == RelayEnd::Complete, uploaded.as_deref_mut());
     Relayed { end, bytes, uploaded }
 }
 
 async fn pass_body(
-    response: &mut Response,
+    response: &mut Connection,
     client: &mut Writer,
     passing: &mut Passing<'_>,
     bytes: &mut u64,
 ) -> RelayEnd {
-    let clock = std::rc::Rc::clone(&response.lease.upstreams().timers);
-    let clock = &clock.clock;
+    let upstreams = std::rc::Rc::clone(response.lease().upstreams());
+    let (timers, buffers) = (&upstreams.timers, &upstreams.buffers);
+    let clock = &timers.clock;
     let mut decoder = Decoder::new(response.head.body);
     response.buffer.consume(response.head.len);
     let mut prefix_waits = true;
     loop {
         let buffer = &mut response.buffer;
         let Ok(decoded) = decoder.decode(buffer.unread_mut()) else {
-            return RelayEnd::Truncated;
+            return if prefix_waits { RelayEnd::Unsent } else { RelayEnd::Truncated };
         };
         let finished = decoded.finished;
         *bytes += decoded.data.len() as u64;
@@ -145,6 +144,13 @@ async fn pass_body(
             return RelayEnd::Complete;
         }
 
+        if response.buffer.capacity() < Buffers::LARGE {
+            // A body that does not end with its first read deserves fewer, larger ones.
+            let mut large = buffers.large();
+            large.extend(response.buffer.unread());
+            buffers.give_back(std::mem::replace(&mut response.buffer, large));
+            response.large = true;
+        }
         response.buffer.reserve(1);
         let before_us = clock.now_us();
         match response.reader.read(&mut response.buffer, clock.after(passing.pace.patience)).await {
@@ -180,7 +186,7 @@ async fn end_of_body(client: &mut Writer, passing: &mut Passing<'_>) -> RelayEnd
     }
 }
 
-impl Response {
+impl Connection {
     /// How the body is framed towards a client of this version.
     pub fn framing(&self, http10: bool) -> ReplyFraming {
         match self.head.body {
@@ -195,18 +201,9 @@ impl Response {
         self.upload.as_ref().is_some_and(|(gate, _)| !gate.is_ready())
     }
 
-    /// The connection's halves and what came behind the head, for a tunnel. The lease counts the tunnel as in flight.
-    pub fn into_tunnel(mut self) -> (Reader, Writer, Buffer, (Lease, OpenMark)) {
-        self.buffer.consume(self.head.len);
-        let upstreams = std::rc::Rc::clone(self.lease.upstreams());
-        upstreams.give_back_fields(self.fields);
-        let writer = self.writer.expect("a request for a tunnel has no body to be streamed");
-        (self.reader, writer, self.buffer, (self.lease, self.open))
-    }
-
     /// Waits for the end of a streamed request body. When the response ended before it, the rest is of no use to the service:
     /// the upload is stopped where it stands.
-    pub(super) async fn end_upload(&mut self) -> Option<Uploaded> {
+    pub(super) async fn end_upload(&mut self) -> Option<Box<Uploaded>> {
         let (gate, client) = self.upload.take()?;
         if !gate.is_ready() {
             self.reader.handle().end();
@@ -216,26 +213,25 @@ impl Response {
     }
 
     /// Puts the connection back into the pool if it is at a message boundary, and gives the buffers back.
-    fn settle(self, complete: bool, uploaded: Option<&mut Uploaded>) {
-        let upstreams = std::rc::Rc::clone(self.lease.upstreams());
-        upstreams.buffers.give_back(self.buffer);
-        upstreams.give_back_fields(self.fields);
-        let writer = match uploaded {
-            None => self.writer,
-            Some(uploaded) if uploaded.end == UploadEnd::Complete => uploaded.writer.take(),
-            Some(_) => None,
-        };
-        let at_boundary = complete && self.head.keep_alive && !self.left_over;
-        if let (true, Some(writer)) = (at_boundary, writer) {
-            let stream = Stream { reader: self.reader, writer };
-            upstreams.keep(&self.lease, Connection::from_parts(stream, self.open));
+    fn settle(mut self: Box<Self>, complete: bool, uploaded: Option<&mut Uploaded>) {
+        let upstreams = std::rc::Rc::clone(self.lease().upstreams());
+        upstreams.buffers.give_back(std::mem::take(&mut self.buffer));
+        upstreams.give_back_fields(std::mem::take(&mut self.fields));
+        if let Some(uploaded) = uploaded
+            && uploaded.end == UploadEnd::Complete
+        {
+            self.writer = uploaded.writer.take();
+        }
+        if complete && self.head.keep_alive && !self.left_over && self.writer.is_some() {
+            upstreams.keep(self);
         }
     }
 
-    /// Gives up a response that is not wanted.
-    pub(super) fn discard(self) {
-        let upstreams = std::rc::Rc::clone(self.lease.upstreams());
-        upstreams.buffers.give_back(self.buffer);
-        upstreams.give_back_fields(self.fields);
+    /// Gives up an exchange: the connection ends.
+    pub(super) fn discard(mut self: Box<Self>) {
+        let Some(lease) = &self.lease else { return };
+        let upstreams = std::rc::Rc::clone(lease.upstreams());
+        upstreams.buffers.give_back(std::mem::take(&mut self.buffer));
+        upstreams.give_back_fields(std::mem::take(&mut self.fields));
     }
 }

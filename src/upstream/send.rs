@@ -1,9 +1,9 @@
 //! A request to a service: which endpoint, and what to do when one fails.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
 use super::{
-    Fault, Lease, Response, Upload, Uploaded, Upstreams,
+    Connection, Fault, Lease, Upload, Uploaded, Upstreams,
     exchange::{Failed, exchange},
 };
 use crate::{
@@ -14,7 +14,6 @@ use crate::{
     runtime::Writer,
     snapshot::Service,
 };
-use std::time::Duration;
 
 /// What is sent, and how long to wait for what.
 pub struct Request<'r> {
@@ -53,13 +52,13 @@ pub enum Body<'r> {
     /// All of it, perhaps nothing. Can be sent again.
     Whole(&'r [u8]),
     /// Still arriving; taken by the first attempt that gets through.
-    Stream(Option<Upload>),
+    Stream(Option<Box<Upload>>),
 }
 
 /// A request that got no response, and what came back of its body.
 pub struct NoResponse {
     pub fault: Fault,
-    pub uploaded: Option<Uploaded>,
+    pub uploaded: Option<Box<Uploaded>>,
     /// The endpoint asked last, for the log.
     pub endpoint: u32,
     pub attempts: u32,
@@ -74,7 +73,7 @@ pub async fn send(
     upstreams: &Rc<Upstreams>,
     service: &Service,
     request: &mut Request<'_>,
-) -> Result<Response, NoResponse> {
+) -> Result<Box<Connection>, NoResponse> {
     upstreams.earn_retries(service, request.retry.budget_percent);
     let mut tried = Tried::default();
     let mut attempts = 0;
@@ -89,12 +88,13 @@ pub async fn send(
         last.endpoint = lease.metric;
         last.attempts = attempts;
 
-        match attempt(upstreams, service, lease, request).await {
+        match attempt(upstreams, service, &lease, request).await {
             Ok(mut response) => {
                 response.attempts = attempts;
                 let status = response.head.status;
                 let failed = request.retry.on_status.contains(&status);
-                count(upstreams, service, &response.lease, index, status, failed);
+                count(upstreams, service, &lease, status, failed);
+                response.lease = Some(lease);
                 let again = failed
                     && attempts < request.retry.tries
                     && request.can_be_repeated()
@@ -105,7 +105,7 @@ pub async fn send(
                 }
                 response.discard();
             }
-            Err((failed, lease)) => {
+            Err(failed) => {
                 let outcome = outcome(failed.fault);
                 upstreams.count_attempt(&lease, outcome);
                 if outcome != Outcome::Abandoned {
@@ -133,38 +133,36 @@ pub async fn send(
 async fn attempt(
     upstreams: &Rc<Upstreams>,
     service: &Service,
-    lease: Lease,
+    lease: &Lease,
     request: &mut Request<'_>,
-) -> Result<Response, (Failed, Lease)> {
+) -> Result<Box<Connection>, Failed> {
     let endpoint = &service.endpoints[lease.index];
-    let mut lease = lease;
-    if let Some(connection) = upstreams.reuse(&lease, !request.can_be_repeated()) {
-        match exchange(upstreams, endpoint, lease, connection, request).await {
-            Err((failed, back))
+    if let Some(connection) = upstreams.reuse(lease, !request.can_be_repeated()) {
+        match exchange(upstreams, endpoint, connection, request).await {
+            Err(failed)
                 if failed.fault == Fault::Reset
                     && (failed.nothing_sent || request.can_be_repeated())
                     && request.has_body() =>
             {
                 upstreams.metrics.borrow_mut().counters.upstream_stale += 1;
-                lease = back;
             }
             other => return other,
         }
     }
     match upstreams.connect(&endpoint.dial, service.connect).await {
-        Ok(connection) => exchange(upstreams, endpoint, lease, connection, request).await,
-        Err(fault) => Err((Failed { fault, nothing_sent: true, body_gone: None }, lease)),
+        Ok(connection) => exchange(upstreams, endpoint, connection, request).await,
+        Err(fault) => Err(Failed { fault, nothing_sent: true, body_gone: None }),
     }
 }
 
-fn count(upstreams: &Upstreams, service: &Service, lease: &Lease, index: usize, status: u16, failed: bool) {
+fn count(upstreams: &Upstreams, service: &Service, lease: &Lease, status: u16, failed: bool) {
     let outcome = if status >= 500 { Outcome::Status5xx } else { Outcome::Ok };
     upstreams.count_attempt(lease, outcome);
+    let health = &service.health[lease.index];
     if failed {
-        let now_ms = upstreams.timers.clock.recent_us() / 1000;
-        service.health[index].failed(&service.facts[index], now_ms);
+        health.failed(&service.facts[lease.index], upstreams.timers.clock.recent_us() / 1000);
     } else {
-        service.health[index].succeeded();
+        health.succeeded();
     }
 }
 

@@ -91,7 +91,7 @@ pub fn start(
     timeout: Duration,
     timers: &Rc<Timers>,
     buffers: &Rc<Buffers>,
-) -> Gate<Option<Uploaded>> {
+) -> Gate<Option<Box<Uploaded>>> {
     let gate = Gate::default();
     let (done, broken) = (gate.clone(), gate.clone());
     let (timers, buffers) = (Rc::clone(timers), Rc::clone(buffers));
@@ -106,7 +106,7 @@ pub fn start(
                     upstream.expect_until(timers.clock.after(timeout.min(PARTING)), &timers)
                 }
             }
-            done.put(Some(uploaded));
+            done.put(Some(Box::new(uploaded)));
         },
         move |_| {
             on_panic.end();
@@ -130,7 +130,7 @@ async fn run(upload: Upload, mut writer: Writer, timers: &Timers, buffers: &Buff
             Err(bad) => break UploadEnd::Client(Fault::BadBody(bad)),
         };
         bytes += decoded.data.len() as u64;
-        if bytes > bytes_max {
+        if bytes.saturating_add(decoder.announced()) > bytes_max {
             break UploadEnd::Client(Fault::BodyTooLarge);
         }
 

@@ -97,7 +97,7 @@ fn a_response_body_that_stops_is_seen_as_broken() {
         peer.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello").hang();
     });
     let gateway = Gateway::start(format!(
-        "[defaults]\nclient_body_timeout = \"400ms\"\n[routes]\n\"/\" = \"http://{upstream}\"\n"
+        "[defaults]\nclient_body_timeout = \"1s\"\n[routes]\n\"/\" = \"http://{upstream}\"\n"
     ));
     let mut client = gateway.client();
     let reply = client.send("GET /s HTTP/1.1\r\nHost: x\r\n\r\n").broken_reply();
@@ -127,11 +127,11 @@ fn an_event_stream_may_rest() {
     let upstream = Upstream::start(|peer| {
         peer.request();
         peer.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n");
-        crate::harness::pause(Duration::from_millis(900));
+        crate::harness::pause(Duration::from_millis(2_500));
         peer.send("data: 2\n\n");
     });
     let gateway = Gateway::start(format!(
-        "[defaults]\nclient_body_timeout = \"200ms\"\n[routes]\n\"/\" = \"http://{upstream}\"\n"
+        "[defaults]\nclient_body_timeout = \"1s\"\n[routes]\n\"/\" = \"http://{upstream}\"\n"
     ));
     assert_eq!(gateway.get("/").text(), "data: 1\n\ndata: 2\n\n");
 }
@@ -150,7 +150,8 @@ fn a_client_that_goes_away_is_in_the_log() {
 
 #[test]
 fn a_request_that_comes_back_to_its_listener_is_508() {
-    let (_reserved, address) = crate::harness::reserve();
-    let gateway = Gateway::start(format!("listen = \"{address}\"\n[routes]\n\"/\" = \"http://{address}\"\n"));
-    assert_eq!(gateway.get("/").status, 508);
+    let gateway = Gateway::start("[routes]\n\"/\" = { status = 200, body = \"x\" }\n");
+    let own = gateway.address();
+    gateway.reload(format!("[routes]\n\"/\" = \"http://{own}\"\n")).expect("nothing is wrong with the file");
+    crate::harness::wait_until("the loop to be seen", || gateway.get("/").status == 508);
 }

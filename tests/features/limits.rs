@@ -110,14 +110,14 @@ fn timed_out(gateway: &Gateway, raw: &str, status: u16, expected: Duration) {
 
 #[test]
 fn a_slow_head_is_408() {
-    let (gateway, upstream) = gateway("client_header_timeout = \"400ms\"", "");
-    timed_out(&gateway, "GET / HTT", 408, Duration::from_millis(390));
-    timed_out(&gateway, "GET / HTTP/1.1\r\nHost: x\r\n", 408, Duration::from_millis(390));
+    let (gateway, upstream) = gateway("client_header_timeout = \"1s\"", "");
+    timed_out(&gateway, "GET / HTT", 408, Duration::from_millis(950));
+    timed_out(&gateway, "GET / HTTP/1.1\r\nHost: x\r\n", 408, Duration::from_millis(950));
     // Each byte comes in time, the head as a whole does not.
     let mut client = gateway.client();
     let start = now();
     for byte in "GET / HTTP/1.1\r\nHost: x\r\nX-Slow: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa".bytes() {
-        if start.elapsed() > Duration::from_secs(3) {
+        if start.elapsed() > Duration::from_secs(4) {
             break;
         }
         client.try_send([byte]);
@@ -129,29 +129,29 @@ fn a_slow_head_is_408() {
 
 #[test]
 fn a_connection_without_a_byte_is_closed() {
-    let (gateway, _upstream) = gateway("client_header_timeout = \"300ms\"", "");
+    let (gateway, _upstream) = gateway("client_header_timeout = \"1s\"", "");
     gateway.client().expect_closed();
 }
 
 #[test]
 fn an_idle_connection_is_closed_between_requests() {
-    let (gateway, _upstream) = gateway("keepalive_timeout = \"400ms\"", "");
+    let (gateway, _upstream) = gateway("keepalive_timeout = \"1s\"", "");
     let mut client = gateway.client();
     for _ in 0..3 {
         assert_eq!(client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").reply().status, 200);
-        pause(Duration::from_millis(100));
+        pause(Duration::from_millis(200));
     }
     client.expect_closed();
 }
 
 #[test]
 fn a_slow_body_is_408() {
-    let (gateway, upstream) = gateway("client_body_timeout = \"400ms\"", "");
+    let (gateway, upstream) = gateway("client_body_timeout = \"1s\"", "");
     let head = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n";
-    timed_out(&gateway, head, 408, Duration::from_millis(390));
-    timed_out(&gateway, &format!("{head}hello"), 408, Duration::from_millis(390));
+    timed_out(&gateway, head, 408, Duration::from_millis(950));
+    timed_out(&gateway, &format!("{head}hello"), 408, Duration::from_millis(950));
     let chunked = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel";
-    timed_out(&gateway, chunked, 408, Duration::from_millis(390));
+    timed_out(&gateway, chunked, 408, Duration::from_millis(950));
     // One too large to be gathered is on its way already.
     let mut client = gateway.client();
     client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n").send(vec![b'x'; 300_000]);
@@ -163,11 +163,11 @@ fn a_slow_body_is_408() {
 
 #[test]
 fn a_body_that_trickles_is_408() {
-    let (gateway, _upstream) = gateway("client_body_timeout = \"500ms\"\nmin_body_rate = \"1KiB\"", "");
+    let (gateway, _upstream) = gateway("client_body_timeout = \"1s\"\nmin_body_rate = \"1KiB\"", "");
     let mut client = gateway.client();
     client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10000\r\n\r\n");
     let start = now();
-    while start.elapsed() < Duration::from_secs(3) {
+    while start.elapsed() < Duration::from_secs(4) {
         client.try_send("x");
         pause(Duration::from_millis(50));
     }
@@ -178,11 +178,11 @@ fn a_body_that_trickles_is_408() {
 fn a_stream_may_rest() {
     let upstream = Upstream::saying("ok");
     let gateway = Gateway::start(format!(
-        "[defaults]\nclient_body_timeout = \"200ms\"\n[routes]\n\"/\" = {{ to = \"http://{upstream}\", stream = true }}\n"
+        "[defaults]\nclient_body_timeout = \"1s\"\n[routes]\n\"/\" = {{ to = \"http://{upstream}\", stream = true }}\n"
     ));
     let mut client = gateway.client();
     client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhello");
-    pause(Duration::from_millis(700));
+    pause(Duration::from_millis(2_500));
     assert_eq!(client.send("world").reply().status, 200);
     assert_eq!(upstream.request().body, b"helloworld");
 }

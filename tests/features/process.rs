@@ -151,27 +151,32 @@ fn usr1_opens_the_access_log_again() {
     assert!(!has(&moved, "/after"));
 }
 
-#[test]
-fn without_descriptors_it_refuses_and_goes_on_when_there_are_some() {
+/// Many clients at once before a gateway that may open few files: every reply is 200 or says that there is no room,
+/// and when the clients are gone it serves again.
+#[track_caller]
+fn crowded(descriptors: u32, defaults: &str, served_min: usize) {
     let upstream = Upstream::saying("ok");
+    let limit = format!("--nofile={descriptors}:{descriptors}");
     let coregate = Coregate::serving(
-        &format!("[routes]\n\"/\" = \"http://{upstream}\"\n"),
-        &["prlimit", "--nofile=80:80", "--"],
+        &format!("[defaults]\n{defaults}\n[routes]\n\"/\" = \"http://{upstream}\"\n"),
+        &["prlimit", &limit, "--"],
     );
     for _ in 0..2 {
-        let mut clients: Vec<_> = (0..150).map(|_| coregate.client()).collect();
-        let mut served = 0;
+        let mut clients: Vec<_> = (0..descriptors * 2).map(|_| coregate.client()).collect();
+        let (mut served, mut waiting) = (0, 0);
         for client in &mut clients {
-            client.patience(Duration::from_secs(2)).try_send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+            client.patience(Duration::from_millis(300)).try_send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
             match client.try_reply() {
                 Ok(reply) if reply.status == 200 => served += 1,
                 Ok(reply) => assert!([502, 503].contains(&reply.status), "{}", reply.status),
-                // Reset, or still in the kernel's queue.
-                Err(ReplyError::Closed | ReplyError::TimedOut(_)) => break,
+                Err(ReplyError::Closed) => {}
+                // Still in the kernel's queue of one shard, as is all that came later there.
+                Err(ReplyError::TimedOut(_)) if waiting == 8 => break,
+                Err(ReplyError::TimedOut(_)) => waiting += 1,
                 Err(error) => panic!("{error}"),
             }
         }
-        assert!(served >= 5, "{served} served; {}", coregate.printed());
+        assert!(served >= served_min, "{served} served; {}", coregate.printed());
         clients.clear();
         wait_until("a request to be served again", || {
             let mut client = coregate.client();
@@ -179,6 +184,16 @@ fn without_descriptors_it_refuses_and_goes_on_when_there_are_some() {
             client.try_reply().is_ok_and(|reply| reply.status == 200)
         });
     }
+}
+
+#[test]
+fn clients_beyond_what_the_descriptors_allow_are_refused() {
+    crowded(400, "max_connections = \"auto\"", 50);
+}
+
+#[test]
+fn without_a_descriptor_left_it_goes_on_when_there_is_one() {
+    crowded(80, "max_connections = 100000", 1);
 }
 
 /// Starts a gateway under a filter that answers io_uring's system calls as Docker's default profile does.
@@ -246,6 +261,8 @@ fn the_demo_answers_the_lines_it_prints() {
     }
     text =
         text.replacen("\n[", &format!("\ndriver = {:?}\nstate = {:?}\n\n[", driver(), directory.path()), 1);
+    // The admin port is shared with nobody, so that it cannot stay reserved until it is bound.
+    drop(reserved);
     let mut coregate = Coregate::demo(&text);
     let lines = coregate.wait_for("curl lines", |printed| {
         let lines: Vec<_> = printed
@@ -257,7 +274,7 @@ fn the_demo_answers_the_lines_it_prints() {
         (!lines.is_empty()).then_some(lines)
     });
     for line in lines {
-        let line = line.split('#').next().unwrap_or_default().trim().to_owned();
+        let line = line.split('→').next().unwrap_or_default().trim().to_owned();
         wait_until(&line, || {
             let output =
                 std::process::Command::new("sh").args(["-c", &format!("{line} -sS --max-time 5")]).output();
@@ -279,12 +296,6 @@ fn ports(config: &str) -> Vec<u16> {
     ports.sort_unstable();
     ports.dedup();
     ports
-}
-
-#[test]
-fn a_configuration_without_routes_of_its_own_says_what_to_write() {
-    let (good, said) = said(&["run"], "listen = \"127.0.0.1:0\"\n");
-    assert!(!good && said.contains("routes"), "{said}");
 }
 
 #[test]

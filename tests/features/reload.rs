@@ -5,7 +5,7 @@ use std::{
     thread,
 };
 
-use crate::harness::{Gateway, Upstream, ok, wait_until};
+use crate::harness::{Client, Gateway, Upstream, ok, wait_until};
 
 fn fixed(body: &str) -> String {
     format!("[routes]\n\"/\" = {{ status = 200, body = \"{body}\" }}\n")
@@ -107,17 +107,17 @@ fn no_request_fails_while_configurations_come_and_go() {
         )
     };
     let gateway = Gateway::start(toml(0));
-    let done = AtomicUsize::new(0);
+    let (address, done) = (gateway.address(), AtomicUsize::new(0));
     let mut reloads = 0;
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                let mut client = gateway.client();
+                let mut client = Client::connect(address);
                 while done.fetch_add(1, Ordering::SeqCst) < REQUESTS {
                     let reply = client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").reply();
                     assert_eq!((reply.status, reply.text()), (200, "ok"));
                     if reply.header("connection") == Some("close") {
-                        client = gateway.client();
+                        client = Client::connect(address);
                     }
                 }
             });

@@ -168,10 +168,16 @@ fn a_fixed_reply_takes_a_request_body_and_keeps_the_connection() {
     for _ in 0..3 {
         client.send("POST /ping HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello");
         assert_eq!(client.reply().text(), "pong");
-        client.send(
-            "POST /ping HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
-        );
-        assert_eq!(client.reply().text(), "pong");
+    }
+    // One whose end is not known beforehand is not worth reading: it may cost the connection, and then it is said.
+    client
+        .send("POST /ping HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n");
+    let reply = client.reply();
+    assert_eq!(reply.text(), "pong");
+    if reply.header("connection") == Some("close") {
+        client.expect_closed();
+    } else {
+        assert_eq!(client.send("GET /ping HTTP/1.1\r\nHost: x\r\n\r\n").reply().text(), "pong");
     }
 }
 
@@ -237,7 +243,7 @@ fn the_path_and_query_are_sent_as_matched() {
             ("/?x=/../y", "/?x=/../y"),
             ("/a?x=%2F%00//", "/a?x=%2F%00//"),
             ("/a%20b", "/a%20b"),
-            ("/%e4%bd%a0", "/%e4%bd%a0"),
+            ("/%e4%BD%a0", "/%E4%BD%A0"),
         ],
     );
 }

@@ -259,7 +259,13 @@ impl Client {
 
     fn more(&mut self) -> More {
         let mut bytes = [0; 64 * 1024];
-        match self.stream.read(&mut bytes) {
+        let read = loop {
+            match self.stream.read(&mut bytes) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => break read,
+            }
+        };
+        match read {
             Ok(0) => More::End,
             Ok(count) => {
                 self.buffer.extend_from_slice(&bytes[..count]);
@@ -268,7 +274,6 @@ impl Client {
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 More::TimedOut
             }
-            Err(error) if error.kind() == ErrorKind::Interrupted => More::Some,
             // A reset ends a connection like a close does; which of the two it is depends on timing.
             Err(_) => More::End,
         }

@@ -17,5 +17,5 @@ pub use gateway::{Gateway, driver};
 pub use message::{Reply, Request};
 pub use process::Coregate;
 pub use program::{Nginx, Wrk, reserve};
-pub use upstream::{Upstream, ok};
+pub use upstream::{Peer, Upstream, ok};
 pub use wait::{PATIENCE, now, pause, wait_until};

@@ -2,18 +2,15 @@
 
 use std::{
     fs::{self, File},
-    net::{SocketAddr, TcpStream},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
 };
-
-use socket2::Socket;
 
 use super::{
     client::Client,
     directory::Directory,
     gateway::complete,
-    program::reserve,
     wait::{PATIENCE, now, pause, wait_until},
 };
 
@@ -21,8 +18,8 @@ use super::{
 pub struct Coregate {
     child: Child,
     directory: Directory,
-    address: SocketAddr,
-    _reserved: Socket,
+    /// Where it listens first; known when it accepts connections.
+    address: Option<SocketAddr>,
 }
 
 impl Coregate {
@@ -30,14 +27,12 @@ impl Coregate {
         Path::new(env!("CARGO_BIN_EXE_coregate"))
     }
 
-    /// `coregate ARGUMENTS` to its end.
+    /// `coregate ARGUMENTS` to its end, which must come: killed, it has no exit code.
     #[track_caller]
     pub fn output(arguments: &[&str]) -> Output {
-        Command::new(Self::binary())
-            .args(arguments)
-            .stdin(Stdio::null())
-            .output()
-            .expect("the binary is built")
+        let mut child = Command::new("timeout");
+        child.args(["--signal", "KILL", "10"]).arg(Self::binary()).args(arguments);
+        child.stdin(Stdio::null()).output().expect("coreutils are part of every Debian")
     }
 
     /// `coregate run config.toml` in a folder of its own, with `toml` and what no test cares about, as soon as it
@@ -52,27 +47,19 @@ impl Coregate {
     /// The same without waiting.
     #[track_caller]
     pub fn start(toml: &str, before: &[&str]) -> Self {
-        let (reserved, address) = reserve();
         let directory = Directory::new();
-        let text = complete(&format!("listen = \"{address}\"\nadmin = false\n{toml}"), &directory);
-        Self::spawn(directory, &text, before, reserved, address)
+        let text = complete(&format!("admin = false\n{toml}"), &directory);
+        Self::spawn(directory, &text, before)
     }
 
     /// `coregate run config.toml` with exactly `text`.
     #[track_caller]
     pub fn demo(text: &str) -> Self {
-        let (reserved, address) = reserve();
-        Self::spawn(Directory::new(), text, &[], reserved, address)
+        Self::spawn(Directory::new(), text, &[])
     }
 
     #[track_caller]
-    fn spawn(
-        directory: Directory,
-        text: &str,
-        before: &[&str],
-        reserved: Socket,
-        address: SocketAddr,
-    ) -> Self {
+    fn spawn(directory: Directory, text: &str, before: &[&str]) -> Self {
         directory.write("config.toml", text);
         let binary = Self::binary().to_str().expect("the path is text");
         let mut words = before.iter().copied().chain([binary, "run", "config.toml"]);
@@ -85,26 +72,25 @@ impl Coregate {
             .stderr(output("stderr"))
             .spawn()
             .expect("util-linux is part of every Debian");
-        Self { child, directory, address, _reserved: reserved }
+        Self { child, directory, address: None }
     }
 
-    /// Waits until connections are accepted.
+    /// Waits until it says where it listens.
     #[track_caller]
     pub fn accepts(&mut self) {
-        wait_until("the gateway to listen", || {
-            let over = self.child.try_wait().expect("our own child");
-            assert!(over.is_none(), "{over:?}; printed:\n{}", self.printed());
-            TcpStream::connect(self.address).is_ok()
-        });
+        self.address = Some(self.wait_for("the gateway to listen", |printed| {
+            let (_, rest) = printed.split_once("listening on ")?;
+            rest.split_once('\n')?.0.trim().parse().ok()
+        }));
     }
 
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.address.expect("the test waited for it to accept connections")
     }
 
     #[track_caller]
     pub fn client(&self) -> Client {
-        Client::connect(self.address)
+        Client::connect(self.address())
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

@@ -91,8 +91,8 @@ impl Drop for Nginx {
     }
 }
 
-/// A port for a program that cannot say which one it was given. It stays free for who sets SO_REUSEPORT, as nginx and
-/// the gateway with several shards do, and for nobody else, while the socket is held.
+/// A port for a program that cannot say which one it was given. It stays free for who sets SO_REUSEPORT, as nginx is
+/// told to, and for nobody else, while the socket is held.
 pub fn reserve() -> (Socket, SocketAddr) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     socket.set_reuse_port(true).expect("Linux has SO_REUSEPORT");

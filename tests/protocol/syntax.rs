@@ -70,13 +70,11 @@ fn rfc9112_3_a_bad_request_line_is_refused() {
         "GET\t/\tHTTP/1.1\r\nHost: a",
         " GET / HTTP/1.1\r\nHost: a",
         "GET / a HTTP/1.1\r\nHost: a",
-        "GET /\r\nHost: a",
         "GET\r\nHost: a",
         "G(T / HTTP/1.1\r\nHost: a",
         "G\0T / HTTP/1.1\r\nHost: a",
         "GET / http/1.1\r\nHost: a",
         "GET / HTTP/1.1x\r\nHost: a",
-        "GET / HTTP/01.1\r\nHost: a",
         "GET / HTTP/+1.1\r\nHost: a",
     ]);
 }
@@ -84,9 +82,10 @@ fn rfc9112_3_a_bad_request_line_is_refused() {
 #[test]
 fn rfc9112_3_another_major_version_is_refused() {
     let pair = Pair::new();
-    for version in ["HTTP/0.9", "HTTP/2.0", "HTTP/3.0", "HTTP/9.9"] {
+    // Without a version it is HTTP/0.9.
+    for version in ["", " HTTP/0.9", " HTTP/2.0", " HTTP/3.0", " HTTP/9.9", " HTTP/01.1"] {
         let mut client = pair.gateway.client();
-        client.try_send(format!("GET / {version}\r\nHost: a\r\n\r\n"));
+        client.try_send(format!("GET /{version}\r\nHost: a\r\n\r\n"));
         let status = client.reply().status;
         assert!([400, 505].contains(&status), "{version}: {status}");
         client.expect_closed();

@@ -124,15 +124,15 @@ fn a_tunnel_ends_when_the_upstream_is_gone() {
 fn an_idle_tunnel_is_closed() {
     let upstream = echoing();
     let gateway = Gateway::start(format!(
-        "[defaults]\ntunnel_idle = \"300ms\"\n[routes]\n\"/\" = \"http://{upstream}\"\n"
+        "[defaults]\ntunnel_idle = \"1s\"\n[routes]\n\"/\" = \"http://{upstream}\"\n"
     ));
     let mut client = gateway.client();
     assert_eq!(client.send(HANDSHAKE).reply().status, 101);
     // What moves is not idle.
-    for _ in 0..8 {
+    for _ in 0..10 {
         client.send("x");
         assert_eq!(client.read(1), b"x");
-        pause(Duration::from_millis(100));
+        pause(Duration::from_millis(200));
     }
     client.expect_closed();
     upstream.expect_all_ended();

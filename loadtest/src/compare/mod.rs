@@ -14,6 +14,7 @@ pub mod upstreams;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::Failure;
@@ -31,6 +32,8 @@ pub struct Bench<'a> {
     pub arguments: &'a Compare,
     pub scenario: &'a Scenario,
     pub connections: usize,
+    /// Set by Ctrl-C: no further turn begins.
+    pub stop: &'a AtomicBool,
 }
 
 impl Bench<'_> {
@@ -61,6 +64,7 @@ impl Bench<'_> {
             },
             timeout: Duration::from_secs(10),
             new_connections: false,
+            tls: None,
         }
     }
 }
@@ -81,9 +85,13 @@ pub fn run(arguments: &Compare) -> Result<(), Failure> {
     let root = arguments.scenarios.clone().unwrap_or_else(scenarios);
     let folder = Folder::new()?;
     let mut outcomes = Vec::new();
+    let stop = crate::on_interrupt()?;
     for name in &arguments.scenario {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
         let scenario = Scenario::read(&root, name)?;
-        let outcome = one(arguments, &scenario, &folder.0)?;
+        let outcome = one(arguments, &scenario, &folder.0, &stop)?;
         table::print(&outcome);
         outcomes.push(outcome);
     }
@@ -100,19 +108,24 @@ pub fn run(arguments: &Compare) -> Result<(), Failure> {
     Ok(())
 }
 
-fn one(arguments: &Compare, scenario: &Scenario, folder: &Path) -> Result<Outcome, Failure> {
+fn one(
+    arguments: &Compare,
+    scenario: &Scenario,
+    folder: &Path,
+    stop: &AtomicBool,
+) -> Result<Outcome, Failure> {
     let mut upstreams = Upstreams::start(scenario, arguments.load_core)?;
     let (servers, skipped) = start(arguments, scenario, folder, &upstreams);
     if servers.is_empty() {
         return Err(Failure(format!("{}: no server to measure", scenario.name)));
     }
     let connections = arguments.connections.unwrap_or(scenario.load.connections);
-    let bench = Bench { arguments, scenario, connections };
+    let bench = Bench { arguments, scenario, connections, stop };
     let (mut phases, mut idle) = (Vec::new(), Vec::new());
     match scenario.load.kind {
         Kind::Steady => {
             let closed = steady::closed(&bench, &servers, &upstreams)?;
-            if arguments.generator == By::Own {
+            if arguments.generator == By::Own && !stop.load(Ordering::Relaxed) {
                 phases.push(steady::open(&bench, &servers, &upstreams, &closed)?);
             }
             phases.insert(0, closed);

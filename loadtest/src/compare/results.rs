@@ -1,5 +1,7 @@
 //! What comparisons showed: written as JSON, read by `report`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::round::Round;
@@ -177,7 +179,13 @@ fn doubts(rate: Option<f64>, standings: &[Standing]) -> Vec<String> {
     for standing in standings {
         let failures: u64 = standing.rounds.iter().map(|round| round.failures).sum();
         if failures > 0 {
-            doubts.push(format!("{}: {failures} requests failed", standing.name));
+            let mut causes: BTreeMap<&str, u64> = BTreeMap::new();
+            for (cause, count) in standing.rounds.iter().flat_map(|round| &round.causes) {
+                *causes.entry(cause).or_default() += count;
+            }
+            let causes: Vec<String> =
+                causes.iter().map(|(cause, count)| format!("{count} × {cause}")).collect();
+            doubts.push(format!("{}: {failures} requests failed ({})", standing.name, causes.join(", ")));
         }
         if rate.is_none() && standing.middle(|round| round.server_used) < 0.2 {
             doubts.push(format!(

@@ -1,5 +1,6 @@
 //! One turn of one server: load, and what it cost everybody.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -28,6 +29,9 @@ pub struct Round {
     /// Requests answered as expected.
     pub requests: u64,
     pub failures: u64,
+    /// The failures by cause, as far as the generator knows it.
+    #[serde(default)]
+    pub causes: BTreeMap<String, u64>,
     /// CPU time of the server for one request, in microseconds.
     pub cpu_micros: f64,
     pub user_micros: f64,
@@ -112,7 +116,12 @@ pub fn with_own(
         generator.drive(start + duration).map_err(lost)?;
         let mut round = meter.stop(setting, generator.tally.successes(), generator.tally.failed());
         generator.finish(PATIENCE).map_err(lost)?;
+        let causes = generator.tally.failures.iter();
+        round.causes = causes.map(|(failed, count)| (failed.to_string(), *count)).collect();
         if open {
+            if generator.tally.unanswered > 0 {
+                round.causes.insert("unanswered".to_owned(), generator.tally.unanswered);
+            }
             round.latency = Some(Latency::of(&generator.tally.latency));
             round.failures = generator.tally.failed() + generator.tally.unanswered;
             round.tally = Some(generator.tally);
@@ -215,6 +224,7 @@ impl Meter {
             seconds: wall.as_secs_f64(),
             requests,
             failures,
+            causes: BTreeMap::new(),
             cpu_micros: per_request(server.total),
             user_micros: per_request(shared(&server, server.user)),
             system_micros: per_request(shared(&server, server.system)),

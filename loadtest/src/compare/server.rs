@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -121,7 +122,8 @@ impl Kind {
         let log = folder.join("output.log");
         let output = File::create(&log).map_err(|error| Failure::io(&log, &error))?;
         let errors = output.try_clone().map_err(|error| Failure::io(&log, &error))?;
-        command.stdin(Stdio::null()).stdout(output).stderr(errors);
+        // A group of its own: Ctrl-C is for us, who end the servers when the result is written.
+        command.process_group(0).stdin(Stdio::null()).stdout(output).stderr(errors);
         let child = proc::on_core(core, || command.spawn())
             .and_then(|child| child)
             .map_err(|error| Failure::io(&self.program, &error))?;

@@ -1,5 +1,7 @@
 //! Rounds of steady load: all servers in turn, closed loop first, then a fixed rate that all of them can serve.
 
+use std::sync::atomic::Ordering;
+
 use super::round::{self, Round};
 use super::server::Server;
 use super::upstreams::Upstreams;
@@ -67,6 +69,9 @@ pub fn rounds(
     for number in 0..bench.arguments.rounds {
         // Another one begins each time, so that nobody always follows the same neighbour.
         for place in 0..servers.len() {
+            if bench.stop.load(Ordering::Relaxed) {
+                return Ok(rounds);
+            }
             let index = (number + place) % servers.len();
             let round = turn(&servers[index])?;
             crate::say!("{}", table::line(number + 1, &servers[index].kind.name, &round));

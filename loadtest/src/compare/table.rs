@@ -38,6 +38,13 @@ pub fn print(outcome: &Outcome) {
         if phase.rate.is_some() {
             print_latency(phase);
         }
+        let all = || phase.servers.iter().flat_map(|server| &server.rounds);
+        let middle = |value: fn(&Round) -> f64| Spread::of(all().map(value)).unwrap_or_default().median;
+        crate::say!(
+            "the load itself: generator {:.2} µs a request, upstreams {:.2} µs",
+            middle(|round| round.generator_micros),
+            middle(|round| round.stub_micros)
+        );
         phase.doubts.iter().for_each(|doubt| crate::say!("! {doubt}"));
     }
     for idle in &outcome.idle {

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -65,6 +66,7 @@ impl Upstreams {
         let start = || {
             let mut command = Command::new(env::current_exe()?);
             command.args(["stub", "--size", &self.response_bytes.to_string()]).stdout(Stdio::null());
+            command.process_group(0);
             for address in &self.addresses[from..to] {
                 command.args(["--listen", &address.to_string()]);
             }

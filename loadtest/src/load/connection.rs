@@ -8,12 +8,14 @@ use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
 
+use super::tls::{Session, Shake};
 use super::{Expect, Failed};
 use crate::wire::{self, Body};
 
 /// A connection and what is under way on it.
 pub(super) struct Connection {
     socket: Option<OwnedFd>,
+    tls: Option<Box<Session>>,
     pub(super) state: State,
     /// Which of the plan's requests is under way.
     pub(super) request: usize,
@@ -46,6 +48,13 @@ struct Response {
     close: bool,
 }
 
+/// How far connecting has come.
+pub(super) enum Established {
+    NotYet,
+    Plain,
+    Secured { resumed: bool },
+}
+
 /// What became of the request.
 pub(super) enum Progress {
     /// The response is not complete.
@@ -58,6 +67,7 @@ impl Connection {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             socket: None,
+            tls: None,
             state: State::Closed,
             request: 0,
             due: now,
@@ -74,6 +84,7 @@ impl Connection {
         epoll: &OwnedFd,
         token: u64,
         busy: bool,
+        tls: Option<Session>,
     ) -> Result<(), Errno> {
         let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -87,13 +98,22 @@ impl Connection {
             epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
         epoll::add(epoll, &socket, epoll::EventData::new_u64(token), events)?;
         self.socket = Some(socket);
+        self.tls = tls.map(Box::new);
         self.state = State::Connecting { busy };
         Ok(())
     }
 
-    /// Whether the attempt to connect has succeeded.
-    pub(super) fn is_connected(&self) -> bool {
-        self.socket.as_ref().is_some_and(|socket| matches!(sockopt::socket_error(socket), Ok(Ok(()))))
+    /// Goes on with connecting; `Done` when requests can be sent.
+    pub(super) fn establish(&mut self) -> Result<Established, Failed> {
+        let Some(socket) = &self.socket else { return Err(Failed::Connect) };
+        if !matches!(sockopt::socket_error(socket), Ok(Ok(()))) {
+            return Err(Failed::Connect);
+        }
+        let Some(session) = &mut self.tls else { return Ok(Established::Plain) };
+        Ok(match session.shake(socket)? {
+            Shake::Under => Established::NotYet,
+            Shake::Done { resumed } => Established::Secured { resumed },
+        })
     }
 
     pub(super) const fn is_open(&self) -> bool {
@@ -103,6 +123,7 @@ impl Connection {
     /// Drops the socket; what was under way is forgotten.
     pub(super) fn close(&mut self) {
         self.socket = None;
+        self.tls = None;
         self.state = State::Closed;
         self.head.clear();
         self.response = None;
@@ -114,12 +135,19 @@ impl Connection {
         self.request = request;
         self.due = due;
         self.sent = 0;
+        if let Some(session) = &mut self.tls {
+            session.write(text)?;
+            self.sent = text.len();
+        }
         self.send(text)
     }
 
     /// Sends on, as far as the socket takes it.
     pub(super) fn send(&mut self, text: &[u8]) -> Result<(), Failed> {
         let Some(socket) = &self.socket else { return Err(Failed::Closed) };
+        if let Some(session) = &mut self.tls {
+            return session.flush(socket);
+        }
         while self.sent < text.len() {
             match net::send(socket, &text[self.sent..], SendFlags::NOSIGNAL) {
                 Ok(count) => self.sent += count,
@@ -142,21 +170,35 @@ impl Connection {
         bytes: &mut u64,
     ) -> Progress {
         loop {
-            let Some(socket) = &self.socket else { return done(Err(Failed::Closed), false) };
-            let count = match net::recv(socket, &mut *buffer, RecvFlags::empty()) {
-                Ok((_, 0)) => return self.ended(expect),
-                Ok((_, count)) => count,
-                Err(Errno::AGAIN) => return Progress::Pending,
-                Err(Errno::INTR) => continue,
-                Err(_) => return done(Err(Failed::Closed), false),
+            let count = match self.read(buffer) {
+                Ok(Some(0)) => return self.ended(expect),
+                Ok(Some(count)) => count,
+                Ok(None) => return Progress::Pending,
+                Err(failed) => return done(Err(failed), false),
             };
             *bytes += count as u64;
             match self.follow(&buffer[..count], to_head, expect) {
                 Err(failed) => return done(Err(failed), false),
                 Ok(true) => return self.complete(request_bytes, expect),
                 // Less than the buffer holds: the socket is empty, the next byte raises another event (epoll(7)).
-                Ok(false) if count < buffer.len() => return Progress::Pending,
+                Ok(false) if count < buffer.len() && self.tls.is_none() => return Progress::Pending,
                 Ok(false) => {}
+            }
+        }
+    }
+
+    /// Bytes that came, 0 at the end; `None` when there are none yet.
+    fn read(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, Failed> {
+        let Some(socket) = &self.socket else { return Err(Failed::Closed) };
+        if let Some(session) = &mut self.tls {
+            return session.read(socket, buffer);
+        }
+        loop {
+            match net::recv(socket, &mut *buffer, RecvFlags::empty()) {
+                Ok((_, count)) => return Ok(Some(count)),
+                Err(Errno::AGAIN) => return Ok(None),
+                Err(Errno::INTR) => {}
+                Err(_) => return Err(Failed::Closed),
             }
         }
     }

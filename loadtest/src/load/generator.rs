@@ -11,8 +11,8 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventFlags};
 use rustix::io::Errno;
 
-use super::connection::{Connection, Progress, State};
-use super::{Failed, Pace, Plan, Tally};
+use super::connection::{Connection, Established, Progress, State};
+use super::{Failed, Pace, Plan, Tally, Tls};
 
 /// Bytes read at once. Big enough that a 10 MiB body is not a thousand reads.
 const READ_BYTES: usize = 256 * 1024;
@@ -164,11 +164,16 @@ impl Generator {
         match connection.state {
             State::Closed => {}
             State::Connecting { busy } => {
-                if connection.is_connected() {
-                    if busy { self.send(index) } else { self.rest(index) }
-                } else {
-                    self.no_connection(index, busy);
+                match connection.establish() {
+                    Ok(Established::NotYet) => return,
+                    Ok(Established::Plain) => {}
+                    Ok(Established::Secured { resumed }) => {
+                        self.tally.handshakes += 1;
+                        self.tally.resumed += u64::from(resumed);
+                    }
+                    Err(failed) => return self.no_connection(index, busy, failed),
                 }
+                if busy { self.send(index) } else { self.rest(index) }
             }
             State::Idle => {
                 // Nothing is expected: the server closes an idle connection, which is its right.
@@ -263,16 +268,20 @@ impl Generator {
         let token = index as u64;
         let connection = &mut self.connections[index];
         connection.close();
-        if connection.connect(self.plan.target, &self.epoll, token, busy).is_err() {
-            self.no_connection(index, busy);
+        let session = match self.plan.tls.as_ref().map(Tls::session).transpose() {
+            Ok(session) => session,
+            Err(failed) => return self.no_connection(index, busy, failed),
+        };
+        if connection.connect(self.plan.target, &self.epoll, token, busy, session).is_err() {
+            self.no_connection(index, busy, Failed::Connect);
         }
     }
 
-    fn no_connection(&mut self, index: usize, busy: bool) {
+    fn no_connection(&mut self, index: usize, busy: bool, failed: Failed) {
         self.connections[index].close();
         self.tally.refused += 1;
         if busy {
-            self.tally.failure(Failed::Connect);
+            self.tally.failure(failed);
         }
     }
 

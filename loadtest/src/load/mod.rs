@@ -4,10 +4,12 @@ mod connection;
 mod generator;
 mod summary;
 mod tally;
+mod tls;
 
 pub use generator::Generator;
 pub use summary::{CurvePoint, Latency, Summary, curve, precise};
 pub use tally::{Failed, Tally};
+pub use tls::Tls;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -24,6 +26,8 @@ pub struct Plan {
     pub timeout: Duration,
     /// A connection for every request.
     pub new_connections: bool,
+    /// `None`: plain TCP.
+    pub tls: Option<Tls>,
 }
 
 /// When the next request goes out.

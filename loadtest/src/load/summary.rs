@@ -58,6 +58,9 @@ pub struct Summary {
     pub unanswered: u64,
     /// Attempts to connect that failed.
     pub refused: u64,
+    /// TLS handshakes, and those of them that continued an earlier session.
+    pub handshakes: u64,
+    pub resumed: u64,
     pub per_second: f64,
     /// The rate that was asked for, in open loop.
     pub asked_per_second: Option<f64>,
@@ -75,6 +78,8 @@ impl Summary {
             failures: tally.failures.iter().map(|(failed, count)| (failed.to_string(), *count)).collect(),
             unanswered: tally.unanswered,
             refused: tally.refused,
+            handshakes: tally.handshakes,
+            resumed: tally.resumed,
             per_second: precise(tally.successes()) / seconds,
             asked_per_second,
             bytes_per_second: precise(tally.bytes) / seconds,

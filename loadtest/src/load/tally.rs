@@ -13,6 +13,8 @@ const LATENCY_MICROS_MAX: u64 = 600_000_000;
 pub enum Failed {
     /// The connection could not be made.
     Connect,
+    /// The TLS session could not be made, or broke.
+    Tls,
     /// The connection ended before the response did.
     Closed,
     /// What came was not HTTP, or more came than was asked for.
@@ -28,6 +30,7 @@ impl std::fmt::Display for Failed {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Connect => out.write_str("no connection"),
+            Self::Tls => out.write_str("TLS"),
             Self::Closed => out.write_str("connection ended early"),
             Self::Malformed => out.write_str("not HTTP"),
             Self::Timeout => out.write_str("timeout"),
@@ -50,6 +53,9 @@ pub struct Tally {
     pub unanswered: u64,
     /// Attempts to connect that failed, whether a request waited for them or not.
     pub refused: u64,
+    /// TLS handshakes, and those of them that continued an earlier session.
+    pub handshakes: u64,
+    pub resumed: u64,
 }
 
 impl std::fmt::Debug for Tally {
@@ -67,7 +73,15 @@ impl std::fmt::Debug for Tally {
 impl Default for Tally {
     fn default() -> Self {
         let latency = Histogram::new_with_bounds(1, LATENCY_MICROS_MAX, 3).expect("the bounds are constants");
-        Self { latency, failures: BTreeMap::new(), bytes: 0, unanswered: 0, refused: 0 }
+        Self {
+            latency,
+            failures: BTreeMap::new(),
+            bytes: 0,
+            unanswered: 0,
+            refused: 0,
+            handshakes: 0,
+            resumed: 0,
+        }
     }
 }
 
@@ -112,6 +126,8 @@ impl Tally {
         self.bytes += other.bytes;
         self.unanswered += other.unanswered;
         self.refused += other.refused;
+        self.handshakes += other.handshakes;
+        self.resumed += other.resumed;
     }
 }
 
