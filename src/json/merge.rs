@@ -21,7 +21,7 @@ pub struct Part<'a> {
     pub body: &'a [u8],
     /// What of it is placed: the whole, or what a path led to.
     pub document: Document,
-    /// The members of `document`, from [`scan`](super::scan) with the merger's seed, or `None` to look for them here.
+    /// The members of `document`, from [`scan()`](super::scan()) with the merger's seed, or `None` to look for them here.
     /// Only for the root.
     pub members: Option<&'a Members>,
 }

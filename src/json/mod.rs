@@ -1,6 +1,6 @@
 //! JSON (RFC 8259) as bytes that are looked at and passed on, never rebuilt.
 //!
-//! [`scan`] reads a body once: it refuses whatever is not strictly JSON and notes where the members of the top object
+//! [`scan()`] reads a body once: it refuses whatever is not strictly JSON and notes where the members of the top object
 //! lie. Everything after that works on those places.
 //!
 //! How strict: UTF-8 (§8.1) without a byte order mark, one value and white space around it, numbers of any size and
