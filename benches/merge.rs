@@ -39,19 +39,23 @@ fn main() {
     for size in [1, 10, 100] {
         check(&bodies(size), &names);
     }
-    println!("{:<16}{:>16}{:>16}{:>16}", "GB/s", "3 x 1 KiB", "3 x 10 KiB", "3 x 100 KiB");
-    let mut ours = [0.0; 3];
-    for name in names {
-        print!("{name:<16}");
-        for (size, ours) in [1, 10, 100].into_iter().zip(&mut ours) {
-            let bodies = bodies(size);
-            #[expect(clippy::cast_precision_loss, reason = "bodies are short")]
-            let bytes = bodies.iter().map(Vec::len).sum::<usize>() as f64;
-            let speed = bytes / seconds(work(name, &bodies)) / 1e9;
-            if name == "slices" {
-                *ours = speed;
+    // In turns, so that a busy machine is busy for all of them alike.
+    let mut best = vec![[0.0_f64; 3]; names.len()];
+    for _ in 0..5 {
+        for (name, best) in names.iter().zip(&mut best) {
+            for (size, best) in [1, 10, 100].into_iter().zip(best) {
+                let bodies = bodies(size);
+                #[expect(clippy::cast_precision_loss, reason = "bodies are short")]
+                let bytes = bodies.iter().map(Vec::len).sum::<usize>() as f64;
+                *best = best.max(bytes / seconds(work(name, &bodies)) / 1e9);
             }
-            print!("{speed:>8.2} {:>7}", format!("({:.2})", *ours / speed));
+        }
+    }
+    println!("{:<16}{:>16}{:>16}{:>16}", "GB/s", "3 x 1 KiB", "3 x 10 KiB", "3 x 100 KiB");
+    for (name, speeds) in names.iter().zip(&best) {
+        print!("{name:<16}");
+        for (speed, ours) in speeds.iter().zip(&best[0]) {
+            print!("{speed:>8.2} {:>7}", format!("({:.2})", ours / speed));
         }
         println!();
     }

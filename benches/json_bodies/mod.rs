@@ -38,7 +38,7 @@ pub(crate) fn pretty(body: &str) -> String {
     serde_json::to_string_pretty(&value).expect("a value is JSON")
 }
 
-/// Seconds of CPU time that one call of `work` takes: the least of 40 rounds of 5 ms or more.
+/// Seconds of CPU time that one call of `work` takes: the least of 10 rounds of 5 ms or more.
 pub(crate) fn seconds(mut work: impl FnMut()) -> f64 {
     let mut round = |calls: u32| {
         let before = cpu_time();
@@ -51,7 +51,7 @@ pub(crate) fn seconds(mut work: impl FnMut()) -> f64 {
     while round(calls) < Duration::from_millis(5) {
         calls *= 2;
     }
-    let best = (0..40).map(|_| round(calls)).min().unwrap_or_default();
+    let best = (0..10).map(|_| round(calls)).min().unwrap_or_default();
     best.as_secs_f64() / f64::from(calls)
 }
 
