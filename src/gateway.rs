@@ -68,17 +68,7 @@ impl fmt::Display for StartError {
             Self::Config(problems) => f.write_str(problems.trim_end()),
             Self::Bind { address, error } => {
                 write!(f, "cannot listen on {address}: {error}")?;
-                let kind = error.kind();
-                if kind == io::ErrorKind::AddrInUse {
-                    let port = address.trim_end_matches(" (admin)").rsplit(':').next().unwrap_or(address);
-                    write!(f, "; find who does with `ss -ltnp 'sport = :{port}'`")
-                } else if kind == io::ErrorKind::PermissionDenied {
-                    f.write_str("; ports below 1024 need CAP_NET_BIND_SERVICE, or net.ipv4.ip_unprivileged_port_start lowered")
-                } else if kind == io::ErrorKind::AddrNotAvailable {
-                    f.write_str("; this machine has no such address")
-                } else {
-                    Ok(())
-                }
+                f.write_str(&bind_remedy(address, error.kind()))
             }
             Self::Driver(text) => f.write_str(text),
             Self::System { what, error } => write!(f, "{what}: {error}"),
@@ -87,6 +77,27 @@ impl fmt::Display for StartError {
 }
 
 impl std::error::Error for StartError {}
+
+/// What to do about an address that cannot be bound; empty when that is not known.
+fn bind_remedy(address: &str, kind: io::ErrorKind) -> String {
+    match (address.strip_prefix("unix:"), kind) {
+        (Some(path), io::ErrorKind::AddrInUse) => format!("; `ss -lxp src {path}` shows by whom"),
+        (Some(_), io::ErrorKind::PermissionDenied) => "; the folder must be writable".to_owned(),
+        (Some(_), io::ErrorKind::NotFound) => "; the folder must exist".to_owned(),
+        (None, io::ErrorKind::AddrInUse) => {
+            let tcp = address.trim_end_matches(" (admin)");
+            let port = tcp.rsplit(':').next().unwrap_or(tcp);
+            let other = if tcp == address { "" } else { "; `admin` takes another address, or false" };
+            format!("; `ss -ltnp 'sport = :{port}'` shows by whom{other}")
+        }
+        (None, io::ErrorKind::PermissionDenied) => {
+            "; ports below 1024 need CAP_NET_BIND_SERVICE, or net.ipv4.ip_unprivileged_port_start lowered"
+                .to_owned()
+        }
+        (None, io::ErrorKind::AddrNotAvailable) => "; this machine has no such address".to_owned(),
+        _ => String::new(),
+    }
+}
 
 /// A gateway that serves. Dropping it ends everything at once.
 pub struct Gateway {

@@ -2,6 +2,9 @@
 //!
 //! An API gateway for Linux: one shard per core on io_uring, all of them reading one lock-free snapshot of the routes.
 //!
+//! [`manual::architecture`] is the way in, [`serve::request`] one request from top to bottom. [`manual`] has decisions, lessons, a
+//! glossary and what an operator may tune, too.
+//!
 //! The modules below are in reading order. A module may name modules of its own layer and of those below it;
 //! `tests/tidy.rs` checks that.
 

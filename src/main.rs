@@ -64,7 +64,13 @@ fn serve(run: &Run) -> ExitCode {
     if run.print || run.test {
         return ExitCode::from(cli::check::check(run.config.as_deref(), run.print));
     }
-    let path = cli::check::config_path(run.config.as_deref());
+    let path = match cli::check::find(run.config.as_deref()) {
+        Ok(path) => path,
+        Err(remedy) => {
+            say(&format!("coregate: {remedy}"));
+            return ExitCode::from(2);
+        }
+    };
     let (signals, stops) = mpsc::sync_channel(4);
     let options = Options { signals: Some(signals), watch: true, ..Options::new(Source::File(path.clone())) };
     let gateway = match Gateway::start(options) {

@@ -1,6 +1,7 @@
 //! `coregate check`, and `-t` and `-T` of the nginx door.
 
 use std::{
+    fs::File,
     io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
 };
@@ -10,18 +11,41 @@ use crate::config::load::load;
 /// Where a configuration is looked for if none is named.
 const DEFAULT_PATHS: [&str; 2] = ["config.toml", "/etc/coregate/config.toml"];
 
-/// The configuration that is meant: the one named, else the first of the usual ones that exists.
-pub fn config_path(named: Option<&Path>) -> PathBuf {
-    let usual = || DEFAULT_PATHS.iter().map(Path::new).find(|path| path.exists());
-    named.or_else(usual).unwrap_or_else(|| Path::new(DEFAULT_PATHS[0])).to_owned()
+/// The configuration that is meant: the one named, else the first of the usual ones that exists. The error says what to do when there is
+/// none, or when it cannot be opened.
+pub fn find(named: Option<&Path>) -> Result<PathBuf, String> {
+    let Some(path) = named else {
+        let usual = DEFAULT_PATHS.iter().map(Path::new).find(|path| path.exists());
+        return usual.map(Path::to_owned).ok_or_else(|| NO_CONFIGURATION.to_owned());
+    };
+    let word = path.to_string_lossy();
+    match File::open(path) {
+        Ok(_) => Ok(path.to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !word.contains(['.', '/']) => {
+            Err(format!("`{word}` is neither a command (run, check) nor a file"))
+        }
+        Err(error) => Err(format!("cannot read {word}: {error}")),
+    }
 }
+
+const NO_CONFIGURATION: &str =
+    "no configuration: neither ./config.toml nor /etc/coregate/config.toml is there. Name one, or write
+  listen = \":8080\"
+  [routes]
+  \"/\" = \"http://127.0.0.1:3000\"";
 
 /// Checks a configuration and says on stderr what is wrong with it; with `print`, it goes to stdout if it is good.
 ///
 /// Returns the exit code: 0 if it can be used, 1 if it has errors, 2 if it cannot be read.
 pub fn check(path: Option<&Path>, print: bool) -> u8 {
-    let path = config_path(path);
     let mut err = io::stderr().lock();
+    let path = match find(path) {
+        Ok(path) => path,
+        Err(remedy) => {
+            let _ = writeln!(err, "coregate: {remedy}");
+            return 2;
+        }
+    };
     let answer = answer(&path, print, wants_colour(&err));
     // A closed pipe is no reason to answer anything else.
     let _ = err.write_all(answer.err.as_bytes());
@@ -66,6 +90,19 @@ mod tests {
     // Tests run where Cargo.toml is.
 
     #[test]
+    fn the_file_in_this_directory_comes_first_and_what_is_no_file_is_named() {
+        let check = |named: &str, expected: Result<&str, &str>| {
+            let found = find(Some(Path::new(named)));
+            let found = found.as_ref().map(|path| path.to_str().unwrap()).map_err(String::as_str);
+            assert_eq!(found, expected);
+        };
+        check("Cargo.toml", Ok("Cargo.toml"));
+        check("reload", Err("`reload` is neither a command (run, check) nor a file"));
+        check("nope.toml", Err("cannot read nope.toml: No such file or directory (os error 2)"));
+        assert_eq!(find(None), Ok(PathBuf::from("config.toml")));
+    }
+
+    #[test]
     fn a_good_configuration_is_ok_and_can_be_printed() {
         let answer = answer(Path::new("config.toml"), true, false);
         assert_eq!((answer.code, &*answer.err), (0, "config.toml: ok (10 routes, 3 services)\n"));
@@ -80,11 +117,5 @@ mod tests {
             wrong.err.starts_with("error: unknown key `package` in the configuration\n --> Cargo.toml:1:2\n")
         );
         assert_eq!(answer(Path::new("src/nothing.toml"), true, false).code, 2);
-    }
-
-    #[test]
-    fn the_file_in_this_directory_comes_first() {
-        assert_eq!(config_path(None), Path::new("config.toml"));
-        assert_eq!(config_path(Some(Path::new("x"))), Path::new("x"));
     }
 }

@@ -198,7 +198,10 @@ impl Reloader {
                 _ = self.retirement.send(retired).await;
             }
         }
-        event::error("control", format_args!("{problems}\nthe running configuration is unchanged"));
+        event::error(
+            "control",
+            format_args!("reload refused\n{}; the running configuration is unchanged", problems.trim_end()),
+        );
         self.status.refuse(problems.clone());
         problems
     }

@@ -300,7 +300,7 @@ fn a_reload_is_told_in_the_events_log() {
     for text in [
         " INFO control: configuration 2 serves: +1 route source=config.toml\n",
         " WARN control: shards: restart\n",
-        " ERROR control: bad line\n  and another\n  the running configuration is unchanged\n",
+        " ERROR control: reload refused\n  bad line\n  and another; the running configuration is unchanged\n",
     ] {
         assert!(events.contains(text), "no {text} in\n{events}");
     }

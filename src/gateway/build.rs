@@ -122,11 +122,12 @@ impl Builder {
             inputs: inputs(files.clone()),
             renewed: None,
         })?;
-        if cause != Cause::Addresses {
-            state.resolved = look_up(&config, &state.resolved, &mut warnings);
-        }
+        let resolved = match cause {
+            Cause::Addresses => state.resolved.clone(),
+            Cause::Signal | Cause::Files | Cause::Asked => look_up(&config, &state.resolved, &mut warnings),
+        };
         let mut summary = difference(&state.config, &config);
-        if cause == Cause::Addresses {
+        if summary.is_empty() && (cause == Cause::Addresses || resolved != state.resolved) {
             summary = "addresses of services changed".to_owned();
         }
         let version = self.cell.load().version;
@@ -144,12 +145,14 @@ impl Builder {
         }
         let settings = control::log_settings(&config.log);
         if let Err(error) = self.log.apply(&settings) {
-            let problems = format!("error: [log]: {error}\nthe running configuration is unchanged\n");
+            let problems = format!("error: [log]: {error}\n1 error\n");
             return Err(Refused { problems, inputs: built.inputs, renewed: None });
         }
         if let Err(problems) = state.tls.prepare(&config, &mut built.warnings) {
             return Err(Refused { problems, inputs: built.inputs, renewed: None });
         }
+        // Not before: what is known here is what serves, and addresses that are followed are compared with it.
+        state.resolved = resolved;
         state.config = config;
         built.certificates = state.tls.facts();
         let snapshot = state.build();
@@ -323,7 +326,7 @@ fn keep_what_needs_a_restart(
         let Some(place) = running.listen.iter().position(|listen| listen.name == *name) else {
             return Err(format!(
                 "error: route `{}` is bound to the listener `{name}`, which is new; restart the gateway to open it\n\
-                 1 error; the running configuration is unchanged\n",
+                 1 error\n",
                 route.pattern.text()
             ));
         };
@@ -340,9 +343,11 @@ fn keep_what_needs_a_restart(
 /// What is different, in one line; empty when nothing is.
 fn difference(old: &Config, new: &Config) -> String {
     let mut text = String::new();
-    count_changes(&mut text, "routes", old.routes.iter().map(described), new.routes.iter().map(described));
+    let routes =
+        |config: &Config| -> Vec<_> { config.routes.iter().map(|route| described(route, config)).collect() };
+    count_changes(&mut text, "route", routes(old).into_iter(), routes(new).into_iter());
     let service = |service: &config::Service| (service.name.to_string(), format!("{service:?}"));
-    count_changes(&mut text, "services", old.services.iter().map(service), new.services.iter().map(service));
+    count_changes(&mut text, "service", old.services.iter().map(service), new.services.iter().map(service));
     let rest = |config: &Config| format!("{:?}{:?}{:?}", config.trusted_proxies, config.limits, config.log);
     let offer = |config: &Config| config.tls.as_ref().map(|tls| format!("{:?}", tls.offer));
     if rest(old) != rest(new) {
@@ -354,11 +359,16 @@ fn difference(old: &Config, new: &Config) -> String {
     text
 }
 
-/// A route's key, and what it says. Where it is written does not count.
-fn described(route: &config::Route) -> (String, String) {
+/// A route's key, and what it says. Where it is written does not count, nor does its service's number, which is another service's
+/// when they change places.
+fn described(route: &config::Route, config: &Config) -> (String, String) {
     let key = format!("{} {:?}", route.pattern.text(), route.on);
-    let route = config::Route { place: "".into(), ..route.clone() };
-    (key, format!("{route:?}"))
+    let mut route = config::Route { place: "".into(), ..route.clone() };
+    let service = match &mut route.target {
+        config::Target::Service(index) => &*config.services[std::mem::take(index)].name,
+        config::Target::Fixed(_) | config::Target::Redirect { .. } => "",
+    };
+    (key, format!("{service} {route:?}"))
 }
 
 fn count_changes(
@@ -381,7 +391,9 @@ fn count_changes(
         if !text.is_empty() {
             text.push_str("; ");
         }
+        let plural = if total == 1 { "" } else { "s" };
         // Writing into a string cannot fail.
-        let _ = write!(text, "{total} {what} ({added} added, {} removed, {changed} changed)", old.len());
+        let _ =
+            write!(text, "{total} {what}{plural} ({added} added, {} removed, {changed} changed)", old.len());
     }
 }

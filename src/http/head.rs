@@ -252,8 +252,8 @@ impl fmt::Display for BadHead {
                 "a header name is malformed, followed by white space, or its line is folded"
             }
             Self::BadFieldValue => "a header value has a control character",
-            Self::BareCr => "CR without LF",
-            Self::BareLf => "LF without CR",
+            Self::BareCr => "a line of the head has CR without LF",
+            Self::BareLf => "a line of the head ends with LF, not CR LF",
             Self::MissingHost => "the Host header is missing",
             Self::TwoHosts => "there is more than one Host header",
             Self::BadHost => "the Host header is malformed",

@@ -68,7 +68,7 @@ impl ReadAhead {
         self.under_way && !self.poll(&mut Context::from_waker(Waker::noop()))
     }
 
-    /// As [`Reader::is_quiet`]: asks the kernel. For a connection that carries something which cannot be sent twice.
+    /// As [`StreamHandle::is_quiet`]: asks the kernel. For a connection that carries something which cannot be sent twice.
     pub fn is_certainly_quiet(&mut self) -> bool {
         self.is_quiet() && self.handle.is_quiet()
     }

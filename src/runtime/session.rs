@@ -331,8 +331,12 @@ mod tests {
     fn shake_hands(ends: &[Rc<Session>; 2], step: usize) {
         let [client, server] = ends;
         while client.shake().unwrap() != Step::Done || server.shake().unwrap() != Step::Done {
-            carry(client, server, b"", step, || { server.shake().unwrap(); });
-            carry(server, client, b"", step, || { client.shake().unwrap(); });
+            carry(client, server, b"", step, || {
+                server.shake().unwrap();
+            });
+            carry(server, client, b"", step, || {
+                client.shake().unwrap();
+            });
         }
     }
 

@@ -53,6 +53,21 @@ fn a_bad_file_changes_nothing_and_says_why() {
 }
 
 #[test]
+fn services_that_change_places_with_their_routes_are_a_change() {
+    let (one, two) = (Upstream::saying("one"), Upstream::saying("two"));
+    let config = |first: (&str, &Upstream), second: (&str, &Upstream), at_root: &str, other: &str| {
+        format!(
+            "[services]\n{} = \"http://{}\"\n{} = \"http://{}\"\n[routes]\n\"/\" = \"{at_root}\"\n\"/other/\" = \"{other}\"\n",
+            first.0, first.1, second.0, second.1
+        )
+    };
+    let gateway = Gateway::start(config(("one", &one), ("two", &two), "one", "two"));
+    assert_eq!(gateway.get("/").text(), "one");
+    gateway.reload(config(("two", &two), ("one", &one), "two", "one")).expect("the file is good");
+    all_say(&gateway, "two");
+}
+
+#[test]
 fn a_file_that_changes_is_read_without_being_told() {
     let gateway = Gateway::watching(fixed("old"));
     gateway.rewrite(fixed("new"));

@@ -1,0 +1,284 @@
+//! Decisions: where two good people could have chosen otherwise. Newest last; a number is never given twice.
+//!
+//! ```text
+//! ## 1. Deadlines shut the socket down   2026-11-22
+//! Question   How does an operation end in time when the kernel owns its buffer?
+//! Chosen     shutdown(2) of the direction that is late: the pending operation completes and brings the buffer home.
+//!            The slot of a stream waits in a coarse wheel; arming a deadline is two stores.
+//! Because    no byte is lost, the other direction can still carry a 408, and it is the same on io_uring and epoll.
+//! Rejected   a timer beside each operation (0.3–1 µs a request, measured with a prototype); dropping the operation
+//!            (it may have taken bytes already); linked timeouts (monoio has none).
+//! Costs      a direction that was shut stays shut: a deadline always ends the connection, soon or at once.
+//!            Deadlines are up to 10 ms late.
+//! Revisit    if monoio gains cancellation that says whether bytes were taken.
+//! ```
+//!
+//! ```text
+//! ## 2. Buffers keep headroom   2026-11-22
+//! Question   How does a new head get before a body that was read behind the old one?
+//! Chosen     1 KiB is free before what is read. The head is written there, over bytes that have been dealt with, and
+//!            head and body leave in one send; a chunk's size takes the same way, its line end goes behind.
+//! Because    one system call and no copy of the body, where a gathered write would need owned slices of both.
+//! Rejected   writev (on io_uring it needs every slice owned until it completes, and has no MSG_NOSIGNAL); copying.
+//! Costs      a head longer than its room goes alone, in a second send.
+//! Revisit    if gathered sends get cheaper than one copy of a small body.
+//! ```
+//!
+//! ```text
+//! ## 3. An exchange lives in its connection's box   2026-11-22
+//! Question   Who owns what a request needs on the upstream side?
+//! Chosen     The upstream connection: response head, fields, buffer, lease and times lie beside its stream, in one box
+//!            that goes from pool to request and back.
+//! Because    a request moves a pointer through its steps instead of half a kilobyte, and allocates nothing.
+//! Rejected   values returned from step to step, as it was first written: 32 moves of large structs for each request.
+//! Costs      fields that mean something only while an exchange is under way.
+//! Revisit    if HTTP/2 upstreams carry several exchanges on one connection.
+//! ```
+//!
+//! ```text
+//! ## 4. A mailbox is a bounded queue and a socket pair   2026-11-22
+//! Question   How do other threads reach a shard?
+//! Chosen     A std sync_channel, and a byte on a socket pair that the shard always has a read for.
+//! Because    it costs nothing while there is no message and works on both drivers. Without monoio's feature `sync`, which
+//!            DESIGN §17 names, there is no check of a foreign queue in each turn of the loop and no late drop of a JoinHandle.
+//! Rejected   `sync` (0.3 µs a request in a prototype, and a wake through flume and an eventfd); polling by a timer.
+//! Costs      no waker of a shard may leave its thread: monoio panics on that without `sync`.
+//! Revisit    when control has to answer single requests (login, AMQP). `poll-io` stays out, too, until HTTP/2 needs it.
+//! ```
+//!
+//! ```text
+//! ## 5. A resting connection waits with a read of eight bytes   2026-11-22
+//! Question   How does an idle connection hold no buffer and still notice the next request?
+//! Chosen     After a second the read is cancelled and awaited, its buffer goes to the stock, and a read into 8 bytes of
+//!            its own takes its place; what it brings is put in front of a new buffer. What serving needs is in a box
+//!            that goes, too: 3 KiB less for each idle connection.
+//! Because    one operation, on halves that have no readable(); nothing is lost, since a read is never dropped.
+//! Rejected   readable() first (a second operation for each message that ends a rest, and poll-io); buffers for all.
+//! Costs      a request after a rest takes one read more.
+//! Revisit    with provided buffer rings, which monoio 0.2.4 does not have.
+//! ```
+//!
+//! ```text
+//! ## 6. monoio-http is not used   2026-11-22
+//! Question   monoio has an HTTP library. Why is ours written by hand?
+//! Chosen     A codec without I/O in http/, on httparse; monoio-http only in the load tests, as a peer beside which
+//!            the gateway is measured.
+//! Because    tried: a 70 KB header name aborts the process, CL with TE and differing CLs are accepted, a 100 from a service
+//!            leaves the real answer to the next client, HEAD and 304 hang, bodies are buffered whole. Unmaintained since 2024-11.
+//! Rejected   patching it; hyper over a poll adapter (21–23 µs a request where our prototype took 13.5–14).
+//! Costs      the codec is ours to prove: rules by RFC section, every byte split, fuzz targets.
+//! Revisit    never for HTTP/1. HTTP/2 will be `h2`.
+//! ```
+//!
+//! ```text
+//! ## 7. Failures of endpoints are shared by the shards   2026-11-22
+//! Question   Must each shard find out by itself that an endpoint is dead?
+//! Chosen     No: balance::Health is two atomics on a cache line of its own, read by every pick.
+//! Because    with a shard per core `max_fails` would mean as many failures again on each; DESIGN §8 says per process.
+//!            They are written only when a request fails or an endpoint is tried again: an exception to rule 4.1.
+//! Rejected   per-shard counts; messages between shards (late, and more code).
+//! Costs      one relaxed load for each endpoint looked at.
+//! Revisit    when health is checked actively, on the control thread.
+//! ```
+//!
+//! ```text
+//! ## 8. The logs have a thread of their own   2026-11-22
+//! Question   Who formats and writes the access log?
+//! Chosen     One thread drains a ring of compact records per shard every 50 ms and writes large blocks. A ring that is
+//!            full drops the newest record and counts it.
+//! Because    a sink that blocks (a pipe, a full disk) must not stop a shard, nor the control thread that reloads.
+//! Rejected   formatting on the shard; the control thread; a channel of strings (an allocation for each record).
+//! Costs      a line is up to 50 ms late, and 4 MiB per shard.
+//! Revisit    when there are sinks that need a client of their own (AMQP, syslog).
+//! ```
+//!
+//! ```text
+//! ## 9. Metrics are handed over, not read   2026-11-22
+//! Question   How does control see the counters of a shard?
+//! Chosen     It sends an empty Metrics, the shard swaps it with its own, and control adds what it got to the totals.
+//! Because    a shard counts in plain numbers and histograms, without an atomic and without an allocation.
+//! Rejected   atomics read from outside (each histogram bucket, too); a snapshot copied on the shard.
+//! Costs      a shard that hangs cannot be read: it is reported as unresponsive after a second.
+//! Revisit    if a scrape of many routes shows in p99.
+//! ```
+//!
+//! ```text
+//! ## 10. The most specific route wins, and /admin/ owns /admin   2026-11-22
+//! Question   Which route, when several match?
+//! Chosen     Patterns are sets of requests: host, method, path and listener together. The one inside all others wins; two that
+//!            overlap with neither inside the other are an error, unless a third is exactly what they share. A prefix owns its name
+//!            without the slash (308), also against a variable: beside /{page}, /admin belongs to /admin/.
+//! Because    order in a file that many edit is no order; whoever protects /admin/ must not leave /admin to another route.
+//! Rejected   first match; longest prefix; a host that always outranks a path.
+//! Costs      some pairs that nginx would take need a third route.
+//! Revisit    when routes get conditions on headers or cookies.
+//! ```
+//!
+//! ```text
+//! ## 11. Sockets and shards change at the next start   2026-11-22
+//! Question   What of `listen`, `admin`, `shards`, `driver` and `state` at a reload?
+//! Chosen     They stay as they are; the log names those that changed. A route bound to a listener that does not exist yet
+//!            is an error of that reload.
+//! Because    all else can be swapped by one pointer; these are threads and descriptors.
+//! Rejected   opening and closing listeners on live shards, for now; refusing the whole file.
+//! Costs      a new port needs a restart, which closes the listeners for a moment.
+//! Revisit    with the hand-over of sockets to a new binary, which will serve both.
+//! ```
+//!
+//! ```text
+//! ## 12. A kept connection is known to be quiet before it is used again   2026-11-22
+//! Question   May a pooled connection be used without looking at it?
+//! Chosen     No. The read for its next response is under way while it rests: if that has completed, the connection is closed. A request
+//!            that cannot be sent twice asks the kernel as well (a peek, 0.4 µs).
+//! Because    bytes that came between two requests would be taken for the answer to the next one: one client's answer for
+//!            another (response poisoning). And a closed connection costs a failed attempt.
+//! Rejected   trusting connections that rested shortly; a peek for all (4 % of a proxied request, measured with perf).
+//! Costs      a kept connection holds a buffer.
+//! Revisit    with buffer rings, where a pending read needs none.
+//! ```
+//!
+//! ```text
+//! ## 13. Expect: 100-continue is passed on, and answered after 500 ms   2026-11-22
+//! Question   Who says 100?
+//! Chosen     The service, whose 100 is passed on. If it says nothing for 500 ms the client gets ours, once. A body too large by its
+//!            length is refused before anyone is asked to send it. A 100 nobody asked for is dropped.
+//! Because    the service knows whether it wants the body; old ones do not know the expectation and wait for it.
+//! Rejected   answering it here at once (the client sends what will be refused); waiting for ever.
+//! Costs      half a second for clients of services that ignore it.
+//! Revisit    if a service is seen that needs more time.
+//! ```
+//!
+//! ```text
+//! ## 14. Half-closed clients are served, reset ones are let go   2026-11-22
+//! Question   Is a client that has stopped sending still there?
+//! Chosen     Yes, after a FIN: it gets its reply. A reset is noticed by a look at every busy connection once a second, and ends
+//!            what its service is doing for it.
+//! Because    `printf … | nc` and some proxies half-close; a service must not work for nobody for 30 s.
+//! Rejected   reading from clients while their service is waited for (an operation more for each request); nginx's way of
+//!            taking a FIN for an abort.
+//! Costs      a service may work up to a second for a client that is gone, and to the end for one that only says FIN.
+//! Revisit    with HTTP/2, where a reset is a frame.
+//! ```
+//!
+//! ```text
+//! ## 15. No CONNECT, no TRACE   2026-11-22
+//! Question   Which methods are not for routes?
+//! Chosen     Both get 405, whatever the routes say; the connection ends.
+//! Because    CONNECT would make the gateway a tunnel to anywhere, and what follows its head is no HTTP; TRACE shows clients what
+//!            services see, cookies and added headers included.
+//! Rejected   routing them like any other method.
+//! Costs      none known.
+//! Revisit    if a plain CONNECT proxy is asked for. WebSocket over HTTP/2 (RFC 8441) is another thing.
+//! ```
+//!
+//! ```text
+//! ## 16. Connection removes only fields we do not know   2026-11-22
+//! Question   A client sends `Connection: Authorization`. Is that field removed?
+//! Chosen     No: an option that names a field with a meaning of ours is invalid and does nothing. Unknown names are removed, as
+//!            RFC 9110 §7.6.1 asks. More than 32 others are a 400.
+//! Because    otherwise a client could strip what a proxy before us added: X-Forwarded-For, an identity.
+//! Rejected   obeying to the letter; refusing the request.
+//! Costs      a private field with a known name cannot be hop-by-hop.
+//! Revisit    when `auth` sets identity headers: they join the known ones.
+//! ```
+//!
+//! ```text
+//! ## 17. A path with two meanings is refused   2026-11-22
+//! Question   /a/%2e%2e/b, /a//b, /a%2Fb, \\: what is matched, and what is sent?
+//! Chosen     One spelling for both: dot segments resolved, slashes merged, unreserved escapes decoded. Reserved escapes stay as spelled:
+//!            %40 and @ are two paths. Above the root, an encoded slash, backslash or NUL, `;` on a dot segment: 400, unless the
+//!            route says raw_path.
+//! Because    what was checked is what the service gets; services differ on exactly these.
+//! Rejected   matching the decoded path and sending the raw one (nginx without a URI); resolving `..` at the root to the root.
+//! Costs      services that need %2F must say so.
+//! Revisit    if a client is seen that depends on /../.
+//! ```
+//!
+//! ```text
+//! ## 18. Small bodies are gathered, so that they can be sent twice   2026-11-22
+//! Question   Stream every body, or keep it for a retry?
+//! Chosen     A body of known length up to 64 KiB is read behind its head and sent with it in one piece; longer, chunked or `Expect` ones,
+//!            and those of `stream` routes, pass through as they arrive and are not retried once begun.
+//! Because    most bodies are small: one send, and a dead connection is no error for an idempotent request.
+//! Rejected   streaming all (no retry); buffering all, as nginx does (memory or disk, and latency).
+//! Costs      the first byte of a small body waits for its last; a slow one occupies no upstream connection meanwhile.
+//! Revisit    if services are seen that answer before a small body is complete.
+//! ```
+//!
+//! ```text
+//! ## 19. All mistakes at once, and nothing ignored   2026-11-22
+//! Question   What does a wrong configuration do?
+//! Chosen     Raw tree → check → types that cannot be wrong. Every check goes on after a mistake; each has its line, a picture
+//!            and the likely remedy, also for words of other gateways. Unknown keys are errors, also those of later versions.
+//! Because    an operator fixes a file once; a key that is silently ignored is a limit that is not there.
+//! Rejected   serde structs (one error, no place); warnings for unknown keys.
+//! Costs      the tree, and a check for each key, by hand.
+//! Revisit    when a schema for editors is generated: the table of keys is there for it.
+//! ```
+//!
+//! ```text
+//! ## 20. Units are not nginx's where those mean two things   2026-11-22
+//! Question   Is `1m` a minute or a mebibyte?
+//! Chosen     A minute. Sizes are `1MiB`, `1MB` or bytes; durations need their unit. The message for `max_body = "1m"` says `write 1MiB`.
+//! Because    the same letter for both is how a limit of a minute becomes one of a megabyte.
+//! Rejected   nginx's units in config.toml; numbers without a unit.
+//! Costs      people who come from nginx see the message once.
+//! Revisit    never; the nginx front end reads nginx's units.
+//! ```
+//!
+//! ```text
+//! ## 21. TLS is driven by the stream's own halves   2026-11-22
+//! Question   How does rustls sit on an owned-buffer runtime?
+//! Chosen     A session that both halves of a stream share, without I/O of its own: ciphertext is read into the shard's buffers, plaintext goes
+//!            where the caller's would. One more pointer in a half, one more branch in a read; a plain connection's future is not larger.
+//! Because    nothing above `runtime` knows which it has, and an idle session gives its buffers back (12 KiB for each of 1,500 connections).
+//! Rejected   a poll-style adapter (a copy and an allocation for each message); a stream type of its own (all callers twice); kTLS (no kernel
+//!            here has it built in).
+//! Costs      rustls copies each record once in and once out.
+//! Revisit    rustls's unbuffered interface, when large bodies over TLS matter more than they do now.
+//! ```
+//!
+//! ```text
+//! ## 22. Tickets instead of sessions, and a configuration for each shard   2026-11-22
+//! Question   How does a client resume at another shard?
+//! Chosen     Tickets (AES-256-GCM) under keys that all shards read through arc-swap, rotated every six hours, the one before kept. No session
+//!            cache. Each shard has its own rustls configuration and its own copy of the keys.
+//! Because    no lock, and no counter that two cores write; a ticket is bound to the rules for client certificates (CVE-2025-23419) as
+//!            associated data, to the server name by rustls.
+//! Rejected   rustls's ticketer (a lock around its rotation); one shared configuration (its reference count); a session cache.
+//! Costs      keys are parsed once for each shard when certificates change.
+//! Revisit    if several hosts must resume each other's sessions: the keys then come from outside.
+//! ```
+//!
+//! ```text
+//! ## 23. Certificates are renewed even beside a configuration that is wrong   2026-11-22
+//! Question   What happens when a certificate is replaced while config.toml has a mistake?
+//! Chosen     Certificate files are watched like the configuration. If that is refused, certificates that are good are taken over all the same;
+//!            a file that is half written keeps what was read from it before.
+//! Because    a certificate that ends tonight must not wait for somebody to mend something else.
+//! Rejected   reading certificates at a reload only; taking a configuration over in parts otherwise.
+//! Costs      a refused reload may still store a snapshot.
+//! Revisit    when certificates come from ACME.
+//! ```
+//!
+//! ```text
+//! ## 24. Who may send a PROXY header   2026-11-22
+//! Question   Is a PROXY header wanted from every client of a listener that has `proxy_protocol`?
+//! Chosen     From trusted_proxies, and from them always; from nobody else, whose header is a bad request. Without trusted_proxies it is an error.
+//! Because    a header that is believed is an address that is believed; one that may be there or not is guessed at.
+//! Rejected   nginx's way (everybody, believed by a second directive); finding out by looking.
+//! Costs      health checks of a trusted proxy need a header too (LOCAL or UNKNOWN will do).
+//! Revisit    never.
+//! ```
+//!
+//! ```text
+//! ## 25. Client certificates are told in X-Client-Cert-*   2026-11-22
+//! Question   What does a service learn of a client's certificate, and whom does it believe?
+//! Chosen     -Verified: SUCCESS, -Subject (RFC 4514), -Fingerprint (SHA-256). No field where there is no certificate. Whatever strangers send
+//!            under these names, `_` for `-` included, is left out, on every listener. A certificate that is wrong ends the handshake,
+//!            also where none is required.
+//! Because    a service that trusts the field must not have to know by which listener a request came.
+//! Rejected   passing the certificate itself by default (4 KiB for each request).
+//! Costs      a proxy in front that does this itself must be one of trusted_proxies.
+//! Revisit    when RFC 9440's Client-Cert is asked for.
+//! ```
