@@ -121,6 +121,7 @@ pub async fn send(
                     && (failed.nothing_sent || request.can_be_repeated())
                     && failed.body_gone.is_none()
                     && request.has_body()
+                    && upstreams.has_other(service, &tried)
                     && upstreams.may_retry(service);
                 if !again {
                     last.uploaded = failed.body_gone;
