@@ -225,3 +225,60 @@
 //! Costs      people who come from nginx see the message once.
 //! Revisit    never; the nginx front end reads nginx's units.
 //! ```
+//!
+//! ```text
+//! ## 21. TLS is driven by the stream's own halves   2026-11-22
+//! Question   How does rustls sit on an owned-buffer runtime?
+//! Chosen     A session that both halves of a stream share, without I/O of its own: ciphertext is read into the shard's buffers, plaintext goes
+//!            where the caller's would. One more pointer in a half, one more branch in a read; a plain connection's future is not larger.
+//! Because    nothing above `runtime` knows which it has, and an idle session gives its buffers back (12 KiB for each of 1,500 connections).
+//! Rejected   a poll-style adapter (a copy and an allocation for each message); a stream type of its own (all callers twice); kTLS (no kernel
+//!            here has it built in).
+//! Costs      rustls copies each record once in and once out.
+//! Revisit    rustls's unbuffered interface, when large bodies over TLS matter more than they do now.
+//! ```
+//!
+//! ```text
+//! ## 22. Tickets instead of sessions, and a configuration for each shard   2026-11-22
+//! Question   How does a client resume at another shard?
+//! Chosen     Tickets (AES-256-GCM) under keys that all shards read through arc-swap, rotated every six hours, the one before kept. No session
+//!            cache. Each shard has its own rustls configuration and its own copy of the keys.
+//! Because    no lock, and no counter that two cores write; a ticket is bound to the rules for client certificates (CVE-2025-23419) as
+//!            associated data, to the server name by rustls.
+//! Rejected   rustls's ticketer (a lock around its rotation); one shared configuration (its reference count); a session cache.
+//! Costs      keys are parsed once for each shard when certificates change.
+//! Revisit    if several hosts must resume each other's sessions: the keys then come from outside.
+//! ```
+//!
+//! ```text
+//! ## 23. Certificates are renewed even beside a configuration that is wrong   2026-11-22
+//! Question   What happens when a certificate is replaced while config.toml has a mistake?
+//! Chosen     Certificate files are watched like the configuration. If that is refused, certificates that are good are taken over all the same;
+//!            a file that is half written keeps what was read from it before.
+//! Because    a certificate that ends tonight must not wait for somebody to mend something else.
+//! Rejected   reading certificates at a reload only; taking a configuration over in parts otherwise.
+//! Costs      a refused reload may still store a snapshot.
+//! Revisit    when certificates come from ACME.
+//! ```
+//!
+//! ```text
+//! ## 24. Who may send a PROXY header   2026-11-22
+//! Question   Is a PROXY header wanted from every client of a listener that has `proxy_protocol`?
+//! Chosen     From trusted_proxies, and from them always; from nobody else, whose header is a bad request. Without trusted_proxies it is an error.
+//! Because    a header that is believed is an address that is believed; one that may be there or not is guessed at.
+//! Rejected   nginx's way (everybody, believed by a second directive); finding out by looking.
+//! Costs      health checks of a trusted proxy need a header too (LOCAL or UNKNOWN will do).
+//! Revisit    never.
+//! ```
+//!
+//! ```text
+//! ## 25. Client certificates are told in X-Client-Cert-*   2026-11-22
+//! Question   What does a service learn of a client's certificate, and whom does it believe?
+//! Chosen     -Verified: SUCCESS, -Subject (RFC 4514), -Fingerprint (SHA-256). No field where there is no certificate. Whatever strangers send
+//!            under these names, `_` for `-` included, is left out, on every listener. A certificate that is wrong ends the handshake,
+//!            also where none is required.
+//! Because    a service that trusts the field must not have to know by which listener a request came.
+//! Rejected   passing the certificate itself by default (4 KiB for each request).
+//! Costs      a proxy in front that does this itself must be one of trusted_proxies.
+//! Revisit    when RFC 9440's Client-Cert is asked for.
+//! ```

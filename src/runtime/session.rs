@@ -192,9 +192,13 @@ impl Session {
                 return Err(fault.clone());
             }
             if !inner.connection.is_handshaking() {
-                // The tickets of TLS 1.3 go out with the first reply: one send less for each connection.
+                // The tickets of TLS 1.3 go out with the first reply where the request is here already: one send less. Where it is not
+                // they must go now: many clients hold it back until the end of their handshake is acknowledged (Nagle's algorithm), and
+                // without anything to send with it an acknowledgement takes 40 ms.
                 let is_13 = inner.connection.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3);
-                let waits = matches!(inner.connection, Connection::Server(_)) && is_13;
+                let has_request = !inner.received.is_empty()
+                    || inner.connection.reader().into_first_chunk().is_ok_and(|chunk| !chunk.is_empty());
+                let waits = matches!(inner.connection, Connection::Server(_)) && is_13 && has_request;
                 let must_send = inner.connection.wants_write() && !waits;
                 return Ok(if must_send { Step::Send } else { Step::Done });
             }

@@ -14,7 +14,7 @@ use rustls::{
 };
 
 use crate::harness::{
-    Authority, Client, Gateway, PATIENCE, TlsClient, Upstream, ok, pause, program, wait_until,
+    Authority, Client, Gateway, PATIENCE, TlsClient, Upstream, now, ok, pause, program, wait_until,
 };
 
 const LISTEN: &str = "listen = \"https://127.0.0.1:0\"\n";
@@ -98,6 +98,21 @@ fn a_request_that_comes_byte_by_byte_is_understood() {
         client.send([*byte]);
     }
     assert_eq!(client.reply().text(), "hello");
+}
+
+#[test]
+fn a_client_that_joins_small_writes_does_not_wait() {
+    let authority = Authority::new("test");
+    let gateway = gateway(&authority.site("site", &["a.example"]), HELLO);
+    let config = Arc::new(authority.trust());
+    let start = now();
+    for _ in 0..50 {
+        let socket = TcpStream::connect(gateway.address()).expect("it listens");
+        let mut client = TlsClient::over(socket, "a.example", &config).expect("TLS");
+        assert_eq!(client.get("/").text(), "hello");
+    }
+    // With a delayed acknowledgement (40 ms) in each of them it takes two seconds.
+    assert!(start.elapsed() < Duration::from_millis(1900), "{:?}", start.elapsed());
 }
 
 #[test]

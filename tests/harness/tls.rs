@@ -131,7 +131,6 @@ impl TlsClient {
 
     /// The same over a connection on which something may have been said already.
     pub fn over(socket: TcpStream, name: &str, config: &Arc<ClientConfig>) -> Result<Self, String> {
-        socket.set_nodelay(true).expect("a TCP socket");
         socket.set_read_timeout(Some(PATIENCE)).expect("a TCP socket");
         socket.set_write_timeout(Some(PATIENCE)).expect("a TCP socket");
         let name = ServerName::try_from(name.to_owned()).expect("a name or an address");
