@@ -113,6 +113,10 @@ fn forward(
 ) -> io::Result<()> {
     let [first, second] = both;
     let (own, other) = if from == 0 { (first, second) } else { (second, first) };
+    if own.ended && flags.intersects(EventFlags::HUP | EventFlags::ERR) {
+        // Reported again and again as long as the socket is open, whatever is watched for.
+        return Err(ErrorKind::ConnectionReset.into());
+    }
     if flags.contains(EventFlags::OUT) {
         let written = write(&mut own.stream, &own.waiting)?;
         own.waiting.drain(..written);
