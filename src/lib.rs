@@ -22,7 +22,6 @@ pub mod control;
 pub mod upstream;
 
 // DECIDE: values in, decision out.
-pub mod admission;
 pub mod balance;
 pub mod config;
 pub mod route;

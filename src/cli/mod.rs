@@ -1,2 +1,3 @@
-//! (to be written)
+//! What the command line does besides serving; `main` reads the arguments.
+
 pub mod check;
