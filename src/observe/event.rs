@@ -175,13 +175,6 @@ impl Attached {
     }
 }
 
-impl Events {
-    /// Events below this level are not written.
-    pub fn set_level(&self, level: Level) {
-        self.0.level.store(level as u8, Ordering::Relaxed);
-    }
-}
-
 fn now_us() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
