@@ -15,11 +15,11 @@ use tokio::sync::oneshot;
 use crate::{
     control::Report,
     http::{date, id},
-    listener,
+    listener::{self, HandedOver, Spread},
     observe::{Ended, Gauges, Metrics, access, event},
     runtime::{
         Buffers, DriverUsed, ListenerHandle, Mailbox, Peer, Runtime, Socket, Stream, StreamHandle, Timers,
-        Turnstile, pin_to_core, sleep, spawn,
+        Turnstile, WeakPostbox, pin_to_core, sleep, spawn,
     },
     snapshot::{HeldSnapshot, SnapshotCell, SnapshotReader},
     upstream::Upstreams,
@@ -31,6 +31,8 @@ pub enum Message {
     Report(Box<Metrics>, oneshot::Sender<Report>),
     /// There is a new snapshot: let go of the old one, busy or not.
     NewSnapshot,
+    /// A connection that another shard accepted.
+    HandedOver(HandedOver),
     /// Accept nothing more, end connections at their next message boundary, and say when none is left.
     Drain(std::sync::mpsc::Sender<()>),
     /// End everything now.
@@ -47,6 +49,9 @@ pub struct Plan {
     pub sockets: Vec<(usize, Socket)>,
     pub snapshot: Arc<SnapshotCell>,
     pub mailbox: Mailbox<Message>,
+    /// All shards' boxes, this one's included, by number.
+    pub shards: Arc<[WeakPostbox<Message>]>,
+    pub spread: Arc<Spread>,
     pub access: access::Log,
     pub events: event::Events,
     pub connections_max: usize,
@@ -56,7 +61,7 @@ pub struct Plan {
     pub ready: std::sync::mpsc::Sender<io::Result<()>>,
 }
 
-/// Everything a shard owns. Nothing in it is shared with another thread but the snapshot.
+/// Everything a shard owns. Nothing in it is shared with another thread but the snapshot, and the counts of connections.
 pub struct Shard {
     pub number: usize,
     pub timers: Rc<Timers>,
@@ -66,6 +71,9 @@ pub struct Shard {
     /// Bounds the handshakes of one turn.
     pub handshakes: Rc<Turnstile>,
     pub connections_max: usize,
+    /// How many connections each shard has.
+    pub spread: Arc<Spread>,
+    shards: Arc<[WeakPostbox<Message>]>,
     snapshot: RefCell<SnapshotReader>,
     access: RefCell<access::Log>,
     date: RefCell<(u64, [u8; 29])>,
@@ -107,6 +115,8 @@ pub fn run(plan: Plan) {
         sockets,
         snapshot,
         mailbox,
+        shards,
+        spread,
         access,
         events,
         connections_max,
@@ -149,6 +159,8 @@ pub fn run(plan: Plan) {
             upstreams,
             handshakes,
             connections_max,
+            spread,
+            shards,
             snapshot: RefCell::new(SnapshotReader::new(snapshot)),
             access: RefCell::new(access),
             date: RefCell::new((0, [b' '; 29])),
@@ -219,7 +231,7 @@ impl Shard {
         shard.end().await
     }
 
-    fn receive(&self, message: Message) -> ControlFlow<()> {
+    fn receive(self: &Rc<Self>, message: Message) -> ControlFlow<()> {
         match message {
             Message::Report(spare, answer) => {
                 let metrics = self.metrics.borrow_mut().hand_over(*spare);
@@ -229,6 +241,10 @@ impl Shard {
             }
             Message::NewSnapshot => {
                 drop(self.snapshot());
+                ControlFlow::Continue(())
+            }
+            Message::HandedOver(connection) => {
+                listener::receive(self, connection);
                 ControlFlow::Continue(())
             }
             Message::Drain(done) => {
@@ -257,6 +273,7 @@ impl Shard {
     /// Accepts nothing more. Connections end at their next message boundary; those between requests get [`DRAIN_GRACE`].
     fn drain(&self) {
         self.draining.set(true);
+        self.spread.close(self.number);
         self.listeners.borrow().iter().for_each(ListenerHandle::stop);
         self.timers.clock.now_us();
         let until = self.timers.clock.after(DRAIN_GRACE);
@@ -277,7 +294,9 @@ impl Shard {
     }
 
     fn say_when_drained(&self) {
+        // One that is on its way here comes by the same mailbox.
         if self.open.get() == 0
+            && !self.spread.awaits(self.number)
             && let Some(done) = self.drained.borrow_mut().take()
         {
             // Who asked may have given up.
@@ -353,6 +372,19 @@ impl Shard {
         self.open.get() < self.connections_max
     }
 
+    /// The shard that should rather serve the next connection, if there is one; it counts that connection from now on.
+    pub fn idler(&self) -> Option<usize> {
+        if self.shards.len() < 2 || self.draining.get() {
+            return None;
+        }
+        self.spread.give(self.number, self.connections_max)
+    }
+
+    /// Passes a connection on to another shard. `false` when that one takes no messages.
+    pub fn hand_over(&self, to: usize, connection: HandedOver) -> bool {
+        self.shards[to].post(Message::HandedOver(connection)).is_ok()
+    }
+
     pub(crate) fn listening(&self, handle: ListenerHandle) {
         self.listeners.borrow_mut().push(handle);
         self.accepting.set(self.accepting.get() + 1);
@@ -376,6 +408,7 @@ impl Shard {
         self.timers.clock.now_us();
         self.metrics.borrow_mut().connection_opened();
         self.open.set(self.open.get() + 1);
+        self.spread.enter(self.number);
         let mut connections = self.connections.borrow_mut();
         let place = self.free.borrow_mut().pop().unwrap_or_else(|| {
             connections.push(None);
@@ -448,6 +481,7 @@ impl Live {
         let shard = &self.shard;
         shard.metrics.borrow_mut().connection_closed(ended);
         shard.open.set(shard.open.get() - 1);
+        shard.spread.leave(shard.number);
         let place = self.place.get();
         shard.connections.borrow_mut()[place] = None;
         shard.free.borrow_mut().push(place);

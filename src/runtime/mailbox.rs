@@ -7,33 +7,54 @@ use std::{
     io::{self, Write},
     ops::ControlFlow,
     os::unix::net::UnixStream as StdUnixStream,
-    sync::Arc,
     sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    sync::{Arc, Weak},
 };
 
 use monoio::{io::AsyncReadRent, net::UnixStream};
 
 /// The sending side. The shard's [`Mailbox::receive`] ends when the last one is dropped.
-pub struct Postbox<T> {
+pub struct Postbox<T>(Arc<Slit<T>>);
+
+struct Slit<T> {
     queue: SyncSender<T>,
-    bell: Arc<StdUnixStream>,
+    bell: StdUnixStream,
 }
 
 impl<T> Clone for Postbox<T> {
     fn clone(&self) -> Self {
-        Self { queue: self.queue.clone(), bell: Arc::clone(&self.bell) }
+        Self(Arc::clone(&self.0))
     }
 }
 
 impl<T> Postbox<T> {
     /// Leaves a message and wakes the shard. Never blocks; a full box or one without a shard gives the message back.
     pub fn post(&self, message: T) -> Result<(), T> {
-        self.queue.try_send(message).map_err(|error| match error {
+        let Slit { queue, bell } = &*self.0;
+        queue.try_send(message).map_err(|error| match error {
             TrySendError::Full(message) | TrySendError::Disconnected(message) => message,
         })?;
         // A full socket buffer means the bell has rung already.
-        let _ = (&*self.bell).write(&[1]);
+        let _ = (&*bell).write(&[1]);
         Ok(())
+    }
+
+    /// For a shard that writes to another: it must not keep that one's box open.
+    pub fn downgrade(&self) -> WeakPostbox<T> {
+        WeakPostbox(Arc::downgrade(&self.0))
+    }
+}
+
+/// A [`Postbox`] that ends with the last real one.
+pub struct WeakPostbox<T>(Weak<Slit<T>>);
+
+impl<T> WeakPostbox<T> {
+    /// As [`Postbox::post`].
+    pub fn post(&self, message: T) -> Result<(), T> {
+        match self.0.upgrade() {
+            Some(slit) => Postbox(slit).post(message),
+            None => Err(message),
+        }
     }
 }
 
@@ -49,7 +70,7 @@ pub fn mailbox<T>(capacity: usize) -> io::Result<(Postbox<T>, Mailbox<T>)> {
     let (near, far) = StdUnixStream::pair()?;
     near.set_nonblocking(true)?;
     far.set_nonblocking(true)?;
-    Ok((Postbox { queue, bell: Arc::new(near) }, Mailbox { queue: receiver, bell: far }))
+    Ok((Postbox(Arc::new(Slit { queue, bell: near })), Mailbox { queue: receiver, bell: far }))
 }
 
 impl<T> Mailbox<T> {

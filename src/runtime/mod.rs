@@ -33,10 +33,10 @@ pub use self::{
     deadline::Timers,
     handshake::HandshakeFault,
     listener::{Listener, ListenerHandle, Peer, Socket},
-    mailbox::{Mailbox, Postbox, mailbox},
+    mailbox::{Mailbox, Postbox, WeakPostbox, mailbox},
     session::Facts as TlsFacts,
     start::{DriverUsed, Runtime, pin_to_core, why_blocked},
-    stream::{Idle, IoFault, Reader, Stream, StreamHandle, Writer},
+    stream::{Accepted, Detached, Idle, IoFault, Reader, Stream, StreamHandle, Writer},
     task::{Ending, Gate, sleep, spawn},
     turnstile::Turnstile,
 };
