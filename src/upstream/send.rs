@@ -11,8 +11,8 @@ use crate::{
     config::{HostHeader, Retry},
     http::{Field, RequestHead, Rules},
     observe::Outcome,
-    runtime::Writer,
     snapshot::Service,
+    wire::Outbound,
 };
 
 /// What is sent, and how long to wait for what.
@@ -40,7 +40,7 @@ pub struct Request<'r> {
     pub expect: bool,
     pub loop_mark: Option<&'r [u8]>,
     /// For informational responses.
-    pub client: &'r mut Writer,
+    pub client: &'r mut Outbound,
     pub rules: Rules,
     pub retry: &'r Retry,
     /// To the response head.
