@@ -3,7 +3,7 @@
 use std::{rc::Rc, time::Duration};
 
 use super::{
-    Body, Fault, Request, UploadEnd, Uploaded, Upstreams,
+    Asker, Body, Fault, Request, UploadEnd, Uploaded, Upstreams,
     pool::Connection,
     upload::{self, Uploading},
 };
@@ -55,7 +55,7 @@ pub(super) async fn exchange(
     }
 
     // A client that is gone must not keep the service busy.
-    request.client.pair_with(&connection.reader.handle());
+    request.asker.pair_with(&connection.reader.handle());
     if !connection.reader.is_started() {
         connection.buffer = upstreams.buffers.small();
     }
@@ -150,9 +150,10 @@ async fn response_head(
 const CONTINUE_AFTER: Duration = Duration::from_millis(500);
 
 async fn send_continue(upstreams: &Upstreams, request: &mut Request<'_>) -> Result<(), Fault> {
+    let Asker::Client(client) = &mut request.asker else { return Ok(()) };
     let mut out = upstreams.buffers.small();
     out.start_writing().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
-    let written = request.client.write_all(&mut out, request.patience).await;
+    let written = client.write_all(&mut out, request.patience).await;
     upstreams.buffers.give_back(out);
     written.map_err(|_| Fault::ClientClosed)
 }
@@ -174,13 +175,14 @@ async fn pass_informational(
     request: &mut Request<'_>,
 ) -> Result<(), Fault> {
     // RFC 9110 §15.2: never to an HTTP/1.0 client. A 100 that nobody asked for is ours to keep.
+    let Asker::Client(client) = &mut request.asker else { return Ok(()) };
     if request.head.version == Version::Http10 || (head.status == 100 && !request.expect) {
         return Ok(());
     }
     let mut out = upstreams.buffers.small();
     let bytes = buffer.unread();
     rewrite::write_informational(out.start_writing(), head.status, head.reason.of(bytes), bytes, fields);
-    let written = request.client.write_all(&mut out, request.patience).await;
+    let written = client.write_all(&mut out, request.patience).await;
     upstreams.buffers.give_back(out);
     written.map_err(|_| Fault::ClientClosed)
 }
@@ -205,7 +207,8 @@ fn write_head(out: &mut Vec<u8>, endpoint: &Endpoint, request: &Request<'_>) {
         &rewrite::Onward {
             bytes: request.bytes,
             fields: request.fields,
-            method: request.head.method_text.of(request.bytes),
+            method: request.method,
+            extra: request.extra,
             prefix: endpoint.prefix.as_bytes(),
             path: request.path,
             query: request.query,
