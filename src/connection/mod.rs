@@ -6,6 +6,7 @@ mod local;
 mod request;
 mod secure;
 mod tunnel;
+mod turn;
 
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
