@@ -3,7 +3,7 @@
 use std::{rc::Rc, time::Duration};
 
 use super::{
-    Body, Fault, Request, UploadEnd, Uploaded, Upstreams,
+    Asker, Body, Fault, Request, UploadEnd, Uploaded, Upstreams,
     pool::Connection,
     upload::{self, Uploading},
 };
@@ -56,7 +56,7 @@ pub(super) async fn exchange(
     }
 
     // A client that is gone must not keep the service busy.
-    request.client.pair_with(&connection.reader.handle());
+    request.asker.pair_with(&connection.reader.handle());
     if !connection.is_read_ahead() {
         connection.buffer = upstreams.buffers.small();
     }
@@ -151,8 +151,8 @@ async fn response_head(
 const CONTINUE_AFTER: Duration = Duration::from_millis(500);
 
 async fn send_continue(upstreams: &Upstreams, request: &mut Request<'_>) -> Result<(), Fault> {
-    let informed =
-        request.client.inform(100, b"Continue", b"", &[], &upstreams.buffers, request.patience).await;
+    let Asker::Client(client) = &mut request.asker else { return Ok(()) };
+    let informed = client.inform(100, b"Continue", b"", &[], &upstreams.buffers, request.patience).await;
     informed.map_err(|_| Fault::ClientClosed)
 }
 
@@ -173,12 +173,12 @@ async fn pass_informational(
     request: &mut Request<'_>,
 ) -> Result<(), Fault> {
     // RFC 9110 §15.2: never to an HTTP/1.0 client. A 100 that nobody asked for is ours to keep.
+    let Asker::Client(client) = &mut request.asker else { return Ok(()) };
     if request.head.version == Version::Http10 || (head.status == 100 && !request.expect) {
         return Ok(());
     }
     let (bytes, buffers, patience) = (buffer.unread(), &upstreams.buffers, request.patience);
-    let informed =
-        request.client.inform(head.status, head.reason.of(bytes), bytes, fields, buffers, patience).await;
+    let informed = client.inform(head.status, head.reason.of(bytes), bytes, fields, buffers, patience).await;
     informed.map_err(|_| Fault::ClientClosed)
 }
 
@@ -202,7 +202,8 @@ fn write_head(out: &mut Vec<u8>, endpoint: &Endpoint, request: &Request<'_>) {
         &rewrite::Onward {
             bytes: request.bytes,
             fields: request.fields,
-            method: request.head.method_text.of(request.bytes),
+            method: request.method,
+            extra: request.extra,
             prefix: endpoint.prefix.as_bytes(),
             path: request.path,
             query: request.query,
