@@ -186,7 +186,7 @@ impl Gateway {
             gateway.shards.push(postbox);
             mailboxes.push(own);
         }
-        let neighbours: Arc<[_]> = gateway.shards.iter().map(Postbox::downgrade).collect();
+        let neighbours: Arc<[_]> = gateway.shards.iter().cloned().collect();
         let spread = Arc::new(Spread::new(count));
         let pinned = matches!(options_shards(count, cores.len()), Pinning::OnePerCore);
         for (number, (access, mailbox)) in access.into_iter().zip(mailboxes).enumerate() {
@@ -196,7 +196,7 @@ impl Gateway {
                 .filter_map(|(listener, sockets)| Some((listener, sockets.pop()?)))
                 .collect();
             let core = pinned.then(|| cores[number].id);
-            let plan = |ready| Plan {
+            let plan = |postbox, ready| Plan {
                 number,
                 core,
                 driver: driver.clone(),
@@ -205,6 +205,7 @@ impl Gateway {
                 mailbox,
                 shards: Arc::clone(&neighbours),
                 spread: Arc::clone(&spread),
+                postbox,
                 access,
                 events: log.handle().events(),
                 connections_max: connections_max.div_ceil(count),
@@ -241,11 +242,11 @@ impl Gateway {
     fn start_shard(
         &mut self,
         number: usize,
-        plan: impl FnOnce(mpsc::Sender<io::Result<()>>) -> Plan,
+        plan: impl FnOnce(Postbox<Message>, mpsc::Sender<io::Result<()>>) -> Plan,
     ) -> Result<(), StartError> {
         let system = |error| StartError::System { what: "a shard cannot start", error };
         let (ready, started) = mpsc::channel();
-        let plan = plan(ready);
+        let plan = plan(self.shards[number].clone(), ready);
         let thread = thread::Builder::new()
             .name(format!("shard-{number}"))
             .spawn(move || shard::run(plan))
@@ -324,8 +325,9 @@ impl Gateway {
     fn end(&mut self) {
         drop(self.control.take());
         for shard in self.shards.drain(..) {
-            // A full mailbox still rings; the shard ends when its last postbox is gone.
-            let _ = shard.post(Message::Stop);
+            if shard.post(Message::Stop).is_err() {
+                shard.close();
+            }
         }
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {

@@ -18,8 +18,8 @@ use crate::{
     listener::{self, HandedOver, Spread},
     observe::{Ended, Gauges, Metrics, access, event},
     runtime::{
-        Buffers, DriverUsed, ListenerHandle, Mailbox, Peer, Runtime, Socket, Stream, StreamHandle, Timers,
-        Turnstile, WeakPostbox, pin_to_core, sleep, spawn,
+        Answer, Buffers, DriverUsed, ListenerHandle, Mailbox, Peer, Postbox, Runtime, Socket, Stream,
+        StreamHandle, Timers, Turnstile, Waiting, pin_to_core, sleep, spawn,
     },
     snapshot::{HeldSnapshot, SnapshotCell, SnapshotReader},
     upstream::Upstreams,
@@ -35,6 +35,8 @@ pub enum Message {
     HandedOver(HandedOver),
     /// Accept nothing more, end connections at their next message boundary, and say when none is left.
     Drain(std::sync::mpsc::Sender<()>),
+    /// What a question of this shard's was answered with.
+    Answer(Answer),
     /// End everything now.
     Stop,
 }
@@ -50,8 +52,10 @@ pub struct Plan {
     pub snapshot: Arc<SnapshotCell>,
     pub mailbox: Mailbox<Message>,
     /// All shards' boxes, this one's included, by number.
-    pub shards: Arc<[WeakPostbox<Message>]>,
+    pub shards: Arc<[Postbox<Message>]>,
     pub spread: Arc<Spread>,
+    /// Of the same mailbox, for the answers to this shard's questions.
+    pub postbox: Postbox<Message>,
     pub access: access::Log,
     pub events: event::Events,
     pub connections_max: usize,
@@ -70,10 +74,12 @@ pub struct Shard {
     pub upstreams: Rc<Upstreams>,
     /// Bounds the handshakes of one turn.
     pub handshakes: Rc<Turnstile>,
+    /// What other threads were asked.
+    pub waiting: Rc<Waiting>,
     pub connections_max: usize,
     /// How many connections each shard has.
     pub spread: Arc<Spread>,
-    shards: Arc<[WeakPostbox<Message>]>,
+    shards: Arc<[Postbox<Message>]>,
     snapshot: RefCell<SnapshotReader>,
     access: RefCell<access::Log>,
     date: RefCell<(u64, [u8; 29])>,
@@ -117,6 +123,7 @@ pub fn run(plan: Plan) {
         mailbox,
         shards,
         spread,
+        postbox,
         access,
         events,
         connections_max,
@@ -158,6 +165,7 @@ pub fn run(plan: Plan) {
             metrics,
             upstreams,
             handshakes,
+            waiting: Waiting::new(postbox, Message::Answer),
             connections_max,
             spread,
             shards,
@@ -253,6 +261,10 @@ impl Shard {
                 self.say_when_drained();
                 ControlFlow::Continue(())
             }
+            Message::Answer(answer) => {
+                self.waiting.arrived(answer);
+                ControlFlow::Continue(())
+            }
             Message::Stop => ControlFlow::Break(()),
         }
     }
@@ -309,6 +321,7 @@ impl Shard {
         self.drain();
         self.timers.clock.now_us();
         let give_up = self.timers.clock.after(STOP_PATIENCE);
+        self.waiting.end();
         loop {
             // In every round: one may have been accepted, or connected, since the last.
             for live in self.connections.borrow().iter().flatten() {

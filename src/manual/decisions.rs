@@ -43,7 +43,7 @@
 //!            DESIGN §17 names, there is no check of a foreign queue in each turn of the loop and no late drop of a JoinHandle.
 //! Rejected   `sync` (0.3 µs a request in a prototype, and a wake through flume and an eventfd); polling by a timer.
 //! Costs      no waker of a shard may leave its thread: monoio panics on that without `sync`.
-//! Revisit    when control has to answer single requests (login, AMQP). `poll-io` stays out, too, until HTTP/2 needs it.
+//! Revisit    `poll-io` stays out, too, until HTTP/2 needs it. (Answers to single requests: 30.)
 //! ```
 //!
 //! ```text
@@ -294,4 +294,15 @@
 //!            connections later (their buffers and session are a shard's own).
 //! Costs      an exception to rule 4.1: two writes to a shard's own line for each connection. A hand-over costs a dup, a close and a wake.
 //! Revisit    when load differs much between connections: then the counts should weigh them.
+//! ```
+//!
+//! ```text
+//! ## 30. A question to another thread has a seat   2026-11-22
+//! Question   How does a request on a shard wait for what only another thread can say (a login, a key, a broker's reply)?
+//! Chosen     A bounded tokio queue to that thread, and the shard's own mailbox back. The shard keeps a numbered seat for each question; the
+//!            answer names seat and guest, so that one that comes late finds nobody. Dropped questions answer themselves: lost.
+//! Because    the waker stays on its thread (4), a wait that is dropped frees its seat, and a full queue is a 503 at once.
+//! Rejected   monoio's `sync`; a oneshot channel polled by the shard (its waker would cross threads); a socket for each question.
+//! Costs      one box for each answer, and 4,096 questions a shard at most.
+//! Revisit    if the box shows beside an AMQP call.
 //! ```

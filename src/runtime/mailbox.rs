@@ -7,54 +7,47 @@ use std::{
     io::{self, Write},
     ops::ControlFlow,
     os::unix::net::UnixStream as StdUnixStream,
-    sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
 };
 
 use monoio::{io::AsyncReadRent, net::UnixStream};
 
-/// The sending side. The shard's [`Mailbox::receive`] ends when the last one is dropped.
-pub struct Postbox<T>(Arc<Slit<T>>);
-
-struct Slit<T> {
+/// The sending side. The shard's [`Mailbox::receive`] ends when the last one is dropped, or one is closed.
+pub struct Postbox<T> {
     queue: SyncSender<T>,
-    bell: StdUnixStream,
+    bell: Arc<Bell>,
+}
+
+struct Bell {
+    stream: StdUnixStream,
+    closed: AtomicBool,
 }
 
 impl<T> Clone for Postbox<T> {
     fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
+        Self { queue: self.queue.clone(), bell: Arc::clone(&self.bell) }
     }
 }
 
 impl<T> Postbox<T> {
     /// Leaves a message and wakes the shard. Never blocks; a full box or one without a shard gives the message back.
     pub fn post(&self, message: T) -> Result<(), T> {
-        let Slit { queue, bell } = &*self.0;
-        queue.try_send(message).map_err(|error| match error {
+        self.queue.try_send(message).map_err(|error| match error {
             TrySendError::Full(message) | TrySendError::Disconnected(message) => message,
         })?;
         // A full socket buffer means the bell has rung already.
-        let _ = (&*bell).write(&[1]);
+        let _ = (&self.bell.stream).write(&[1]);
         Ok(())
     }
 
-    /// For a shard that writes to another: it must not keep that one's box open.
-    pub fn downgrade(&self) -> WeakPostbox<T> {
-        WeakPostbox(Arc::downgrade(&self.0))
-    }
-}
-
-/// A [`Postbox`] that ends with the last real one.
-pub struct WeakPostbox<T>(Weak<Slit<T>>);
-
-impl<T> WeakPostbox<T> {
-    /// As [`Postbox::post`].
-    pub fn post(&self, message: T) -> Result<(), T> {
-        match self.0.upgrade() {
-            Some(slit) => Postbox(slit).post(message),
-            None => Err(message),
-        }
+    /// Ends the shard's [`Mailbox::receive`], also when the box is full.
+    pub fn close(&self) {
+        self.bell.closed.store(true, Ordering::Release);
+        let _ = (&self.bell.stream).write(&[1]);
     }
 }
 
@@ -62,6 +55,7 @@ impl<T> WeakPostbox<T> {
 pub struct Mailbox<T> {
     queue: Receiver<T>,
     bell: StdUnixStream,
+    postboxes: Weak<Bell>,
 }
 
 /// Makes both sides of a mailbox for `capacity` messages.
@@ -70,11 +64,13 @@ pub fn mailbox<T>(capacity: usize) -> io::Result<(Postbox<T>, Mailbox<T>)> {
     let (near, far) = StdUnixStream::pair()?;
     near.set_nonblocking(true)?;
     far.set_nonblocking(true)?;
-    Ok((Postbox(Arc::new(Slit { queue, bell: near })), Mailbox { queue: receiver, bell: far }))
+    let bell = Arc::new(Bell { stream: near, closed: AtomicBool::new(false) });
+    let postboxes = Arc::downgrade(&bell);
+    Ok((Postbox { queue, bell }, Mailbox { queue: receiver, bell: far, postboxes }))
 }
 
 impl<T> Mailbox<T> {
-    /// Hands every message to `receive`, until it breaks off or the last postbox is gone.
+    /// Hands every message to `receive`, until it breaks off, a postbox is closed, or the last one is gone.
     pub async fn receive(self, mut receive: impl FnMut(T) -> ControlFlow<()>) -> io::Result<()> {
         let mut bell = UnixStream::from_std(self.bell)?;
         let mut rings = Vec::with_capacity(256);
@@ -84,12 +80,41 @@ impl<T> Mailbox<T> {
                     return Ok(());
                 }
             }
+            if self.postboxes.upgrade().is_none_or(|bell| bell.closed.load(Ordering::Acquire)) {
+                return Ok(());
+            }
             let (result, buffer) = bell.read(rings).await;
             rings = buffer;
             rings.clear();
             if result? == 0 {
                 return Ok(());
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::Runtime;
+
+    #[test]
+    fn a_full_box_can_be_closed() {
+        for runtime in [Runtime::io_uring(), Runtime::epoll()] {
+            let Ok(mut runtime) = runtime else { continue };
+            runtime.block_on(async {
+                let (postbox, mailbox) = mailbox(1).expect("a socket pair");
+                assert_eq!(postbox.post(1), Ok(()));
+                assert_eq!(postbox.post(2), Err(2));
+                postbox.close();
+                let mut received = Vec::new();
+                let ended = mailbox.receive(|message| {
+                    received.push(message);
+                    ControlFlow::Continue(())
+                });
+                assert!(ended.await.is_ok());
+                assert_eq!(received, [1]);
+            });
         }
     }
 }
