@@ -22,6 +22,7 @@ pub mod control;
 pub mod upstream;
 
 // DECIDE: values in, decision out.
+pub mod auth;
 pub mod balance;
 pub mod config;
 pub mod route;
