@@ -11,8 +11,8 @@ use crate::{
     config::{HostHeader, Retry},
     http::{Field, RequestHead, Rules},
     observe::Outcome,
-    runtime::{StreamHandle, Writer},
     snapshot::Service,
+    wire::{Handle, Outbound},
 };
 
 /// What is sent, and how long to wait for what.
@@ -54,15 +54,15 @@ pub struct Request<'r> {
 
 /// Who waits for the response.
 pub enum Asker<'r> {
-    /// A client on HTTP/1.1: it gets informational responses, and when it is gone the exchange ends.
-    Client(&'r mut Writer),
+    /// A client: it gets informational responses, and when it is gone the exchange ends.
+    Client(&'r mut Outbound),
     /// Somebody on this shard, who may stop waiting.
     Part(&'r Stop),
 }
 
 /// Ends an exchange that nobody waits for any more.
 #[derive(Default)]
-pub struct Stop(RefCell<Option<StreamHandle>>);
+pub struct Stop(RefCell<Option<Handle>>);
 
 impl Stop {
     /// Ends the connection that the exchange is on, if it has one.
@@ -75,7 +75,7 @@ impl Stop {
 
 impl Asker<'_> {
     /// Notes that `stream` is read on behalf of who asks.
-    pub(super) fn pair_with(&mut self, stream: &StreamHandle) {
+    pub(super) fn pair_with(&mut self, stream: &Handle) {
         match self {
             Self::Client(client) => client.pair_with(stream),
             Self::Part(stop) => *stop.0.borrow_mut() = Some(stream.clone()),
