@@ -3,6 +3,7 @@
 use std::{hint::black_box, sync::Arc};
 
 use coregate::{
+    http::FieldNames,
     limits::Limits,
     route::Index,
     snapshot::{Snapshot, SnapshotCell, SnapshotReader},
@@ -24,6 +25,9 @@ fn snapshot(version: u64) -> Arc<Snapshot> {
         trusted_proxies: Vec::new(),
         limits: Limits::default(),
         tls: Arc::new([]),
+        revocations: Arc::default(),
+        guards: Vec::new(),
+        reserved: FieldNames::default(),
         calls_itself: false,
     })
 }

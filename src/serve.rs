@@ -1,5 +1,7 @@
 //! One request, top to bottom.
 
+mod authenticate;
+
 use crate::{
     connection::{BodyState, Place, Request},
     failure::{ClientFault, Failure},
@@ -7,7 +9,7 @@ use crate::{
     route::Found,
     shard::Shard,
     snapshot::{Route, Service, Snapshot, Target},
-    upstream::{self, Body, Connection},
+    upstream::{self, Asker, Body, Connection},
 };
 
 /// What a client gets.
@@ -39,6 +41,9 @@ pub async fn request<'s>(
     refuse_what_comes_back(request, snapshot)?; // 508
     let (route, needs_slash) = find_route(request, snapshot)?; // 400, 404, 405
     request.facts.route = route.metric;
+    if let Some(guard) = route.guard {
+        authenticate::authenticate(request, guard, snapshot, shard).await?; // 400, 401, 403, 503
+    }
     if needs_slash {
         return Ok(Reply::Redirect { code: 308, location: with_slash(request) });
     }
@@ -134,6 +139,7 @@ async fn call(
     let trusted = request.client.peer.is_some_and(|peer| snapshot.trusts(peer));
 
     let is_secure = request.client.is_secure;
+    let verified = request.verified.clone();
     let (view, made_id, peer, identity, client) = request.split();
     let target = view.path_to_send(route);
     let (path, query) = match (route.rewrite.is_some(), memchr::memchr(b'?', &target)) {
@@ -144,11 +150,14 @@ async fn call(
         Some(upload) => Body::Stream(Some(Box::new(upload))),
         None => Body::Whole(&view.bytes[view.head.len..view.head.len + length]),
     };
+    let bearer = authenticate::bearer(&view, verified.as_deref(), route, snapshot);
     let sending_us = shard.timers.clock.recent_us();
     let mut outgoing = upstream::Request {
         head: view.head,
+        method: view.head.method_text.of(view.bytes),
         bytes: view.bytes,
         fields: view.fields,
+        extra: b"",
         path,
         query,
         body,
@@ -159,11 +168,12 @@ async fn call(
         proto: if is_secure { b"https" } else { b"http" },
         trusted,
         certificate: identity.map(|identity| (&*identity.subject, &*identity.fingerprint)),
+        bearer,
         request_id: made_id,
         upgrade: view.upgrade(route),
         expect: view.head.expect_continue && streamed,
         loop_mark: Some(&listener.loop_mark),
-        client,
+        asker: Asker::Client(client),
         rules: listener.rules,
         retry: &route.retry,
         timeout: route.timeout,

@@ -80,8 +80,7 @@ pub struct Algs(u16);
 impl Algs {
     pub const NONE: Self = Self(0);
     /// Those whose keys are secrets.
-    pub const SYMMETRIC: Self =
-        Self::NONE.with(Alg::Hs256).with(Alg::Hs384).with(Alg::Hs512);
+    pub const SYMMETRIC: Self = Self::NONE.with(Alg::Hs256).with(Alg::Hs384).with(Alg::Hs512);
     pub const RSA: Self = Self::NONE
         .with(Alg::Rs256)
         .with(Alg::Rs384)
@@ -147,7 +146,8 @@ mod tests {
             assert_eq!(Alg::named(alg.name().as_bytes()), Some(alg));
             assert_eq!(Alg::named(alg.name().to_ascii_lowercase().as_bytes()), None);
         }
-        for name in ["none", "None", "NONE", "nOnE", "", "HS1", "ES512", "ES256K", "RSA1_5", "dir", "HS256 "] {
+        for name in ["none", "None", "NONE", "nOnE", "", "HS1", "ES512", "ES256K", "RSA1_5", "dir", "HS256 "]
+        {
             assert_eq!(Alg::named(name.as_bytes()), None, "{name}");
         }
     }

@@ -5,7 +5,7 @@ use std::{hash::BuildHasher, rc::Rc, sync::Arc};
 use foldhash::{SharedSeed, fast::SeedableRandomState};
 use hashbrown::HashTable;
 
-use super::{Issuer, Verified};
+use super::{Issuer, Verified, revocation::Revocations};
 
 /// Most tokens, and most bytes of them (DESIGN §15).
 pub const ENTRIES_MAX: usize = 65_536;
@@ -41,6 +41,8 @@ struct Slot {
     revision: u64,
     /// [`super::KeyCell::epoch`] at which its key was last seen.
     epoch: u64,
+    /// [`Revocations::epoch`] at which it was last looked up there.
+    revocations: u64,
     used: bool,
 }
 
@@ -78,8 +80,14 @@ impl Cache {
     }
 
     /// What `token` says, if one of `issuers` issued it, it was verified under the terms that hold now, it has not expired at
-    /// `now_s`, and its key is still the issuer's.
-    pub fn get(&mut self, token: &[u8], issuers: &[Arc<Issuer>], now_s: u64) -> Option<Rc<Verified>> {
+    /// `now_s`, its key is still the issuer's, and it was not revoked.
+    pub fn get(
+        &mut self,
+        token: &[u8],
+        issuers: &[Arc<Issuer>],
+        now_s: u64,
+        revocations: &Revocations,
+    ) -> Option<Rc<Verified>> {
         let hash = self.hash(token);
         let slots = &self.slots;
         let mut issuer = None;
@@ -97,17 +105,19 @@ impl Cache {
         // The epoch first: the set that is looked at is at least as new.
         let epoch = keys.epoch();
         let has_key = slot.epoch == epoch || keys.load().contains(verified.key);
-        if now_s >= verified.until_s || !has_key {
+        let is_revoked = slot.revocations != revocations.epoch() && verified.is_revoked(revocations);
+        if now_s >= verified.until_s || !has_key || is_revoked {
             self.remove(index);
             return None;
         }
-        slot.epoch = epoch;
+        (slot.epoch, slot.revocations) = (epoch, revocations.epoch());
         slot.used = true;
         Some(Rc::clone(verified))
     }
 
-    /// Keeps a token that was just verified. `epoch` is that of the keys before they were looked at.
-    pub fn insert(&mut self, token: &[u8], verified: Rc<Verified>, epoch: u64) {
+    /// Keeps a token that was just verified. `epoch` is that of the keys before they were looked at, `revocations` that of what it
+    /// was looked up in.
+    pub fn insert(&mut self, token: &[u8], verified: Rc<Verified>, epoch: u64, revocations: u64) {
         let bytes = token.len() + verified.bytes() + ENTRY_BYTES;
         if bytes > self.bytes_max {
             return;
@@ -122,6 +132,7 @@ impl Cache {
             token: token.into(),
             hash,
             epoch,
+            revocations,
             used: false,
         };
         let index = match self.free.pop() {

@@ -32,22 +32,17 @@ const COOLING: u8 = 3;
 
 impl KeyCell {
     /// Keys that nobody fetches. [`KeyCell::store`] may replace them all the same.
-    pub fn fixed(set: KeySet) -> Self {
+    pub fn fixed(set: Arc<KeySet>) -> Self {
         Self::new(set, NEVER, Box::new(|| ()))
     }
 
     /// A place for keys that are being fetched. `ring` is called by a shard that wants fresh ones; it must not block.
     pub fn fetched(ring: impl Fn() + Send + Sync + 'static) -> Self {
-        Self::new(KeySet::default(), RUNNING, Box::new(ring))
+        Self::new(Arc::default(), RUNNING, Box::new(ring))
     }
 
-    fn new(set: KeySet, fetch: u8, ring: Box<dyn Fn() + Send + Sync>) -> Self {
-        Self {
-            set: ArcSwap::from_pointee(set),
-            epoch: AtomicU64::new(0),
-            fetch: AtomicU8::new(fetch),
-            ring,
-        }
+    fn new(set: Arc<KeySet>, fetch: u8, ring: Box<dyn Fn() + Send + Sync>) -> Self {
+        Self { set: ArcSwap::new(set), epoch: AtomicU64::new(0), fetch: AtomicU8::new(fetch), ring }
     }
 
     /// Counts the sets there were. One atomic load.
@@ -87,7 +82,7 @@ impl KeyCell {
         }
     }
 
-    /// Whether a shard waits for a fetch that has not begun, or one is under way.
+    /// A fetch begins: who misses a key waits for it.
     pub fn fetch_begins(&self) {
         self.fetch.store(RUNNING, Ordering::Release);
     }
@@ -123,7 +118,7 @@ mod tests {
 
     #[test]
     fn only_other_keys_are_a_new_epoch() {
-        let cell = KeyCell::fixed(set(1));
+        let cell = KeyCell::fixed(set(1).into());
         cell.store(set(1));
         assert_eq!(cell.epoch(), 0);
         cell.store(set(2));
@@ -154,6 +149,6 @@ mod tests {
 
         cell.has_cooled();
         assert!(cell.is_fetching(), "a running fetch goes on");
-        assert!(!KeyCell::fixed(set(1)).want_fresh(), "nobody fetches");
+        assert!(!KeyCell::fixed(set(1).into()).want_fresh(), "nobody fetches");
     }
 }

@@ -6,6 +6,7 @@ use super::{
     Audience, ClaimName, Issuer, Reject, fields,
     jws::{self, Jws, Room},
     key::KeyId,
+    revocation::Revocations,
 };
 use crate::json::{self, Kind, Span, write};
 
@@ -177,6 +178,12 @@ impl Verified {
         is_list
     }
 
+    /// Whether it was logged out. Only issuers with a name can revoke.
+    pub(super) fn is_revoked(&self, revocations: &Revocations) -> bool {
+        let iss = self.issuer.iss.as_deref();
+        iss.is_some_and(|iss| revocations.is_revoked(iss, self.jti(), self.sub(), self.issued_s))
+    }
+
     /// Bytes it occupies, roughly.
     pub fn bytes(&self) -> usize {
         let text = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
@@ -208,11 +215,13 @@ fn is_for_us(audience: &Audience, aud: Option<&json::Member>, body: &[u8]) -> Re
     };
     let Some(aud) = aud else { return Ok(!matches!(audience, Audience::OneOf(_))) };
     let values: Vec<Span> = match aud.kind {
-        Kind::String => return Ok(match audience {
-            Audience::Any => true,
-            Audience::Nobody => false,
-            Audience::OneOf(ours) => is_ours(aud.value, ours),
-        }),
+        Kind::String => {
+            return Ok(match audience {
+                Audience::Any => true,
+                Audience::Nobody => false,
+                Audience::OneOf(ours) => is_ours(aud.value, ours),
+            });
+        }
         Kind::Array => json::elements(body, aud.value).collect(),
         Kind::Object | Kind::Number | Kind::True | Kind::False | Kind::Null => return Err(Reject::Claims),
     };

@@ -7,6 +7,7 @@ use super::{
     cache::Cache,
     claims,
     jws::{Jws, Room},
+    revocation::Revocations,
 };
 
 /// What one shard needs for it.
@@ -49,8 +50,9 @@ impl Desk {
         token: &[u8],
         issuers: &'i [Arc<Issuer>],
         now_s: u64,
+        revocations: &Revocations,
     ) -> Result<Rc<Verified>, Denied<'i>> {
-        if let Some(verified) = self.cache.get(token, issuers, now_s) {
+        if let Some(verified) = self.cache.get(token, issuers, now_s, revocations) {
             self.counts.known += 1;
             return Ok(verified);
         }
@@ -70,7 +72,10 @@ impl Desk {
         })?;
         let verified = Rc::new(claims.proved_by(key, &self.room));
         self.counts.verified += 1;
-        self.cache.insert(token, Rc::clone(&verified), epoch);
+        if verified.is_revoked(revocations) {
+            return Err(denied(Reject::Revoked, Some(issuer)));
+        }
+        self.cache.insert(token, Rc::clone(&verified), epoch, revocations.epoch());
         Ok(verified)
     }
 

@@ -77,13 +77,11 @@ impl Guard {
 
 /// Whether the JSON value `found` is the scalar `wanted`, or a list that has it.
 fn is_or_has(found: &[u8], wanted: &str) -> bool {
-    match Kind::of(found) {
-        Kind::Array => {
-            let Ok(document) = crate::json::check(found) else { return false };
-            crate::json::elements(found, document.span).any(|element| is_same(element.of(found), wanted))
-        }
-        _ => is_same(found, wanted),
+    if Kind::of(found) != Kind::Array {
+        return is_same(found, wanted);
     }
+    let Ok(document) = crate::json::check(found) else { return false };
+    crate::json::elements(found, document.span).any(|element| is_same(element.of(found), wanted))
 }
 
 fn is_same(found: &[u8], wanted: &str) -> bool {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Algs, ClaimName, KeyCell};
+use super::{Algs, ClaimName, KeyCell, Source};
 
 /// An issuer as the shards know it.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub struct Issuer {
     pub audience: Audience,
     pub algs: Algs,
     pub leeway_s: u64,
+    /// Where its tokens are looked for.
+    pub from: Vec<Source>,
     pub roles_claim: ClaimName,
     /// Which claim goes into which header for services.
     pub headers: Vec<(Arc<str>, ClaimName)>,

@@ -141,13 +141,18 @@ mod tests {
         let found = Jws::parse(token.as_bytes(), &mut room);
         let kid = |jws: &Jws<'_>| jws.kid.as_ref().map(|kid| String::from_utf8(kid.to_vec()).unwrap());
         let found = found.map(|jws| (jws.alg, kid(&jws), jws.is_access_token));
-        assert_eq!(found, expected.map(|(alg, kid, access)| (alg, kid.map(str::to_owned), access)), "{token}");
+        assert_eq!(
+            found,
+            expected.map(|(alg, kid, access)| (alg, kid.map(str::to_owned), access)),
+            "{token}"
+        );
     }
 
     #[test]
     fn a_header_is_read() {
         check(&with_header(r#"{"alg":"RS256"}"#), Ok((Alg::Rs256, None, true)));
-        let header = r#" {"typ":"at+JWT", "kid":"a\u002fb", "\u0061lg":"ES256", "x":[1], "jku":"https://evil"} "#;
+        let header =
+            r#" {"typ":"at+JWT", "kid":"a\u002fb", "\u0061lg":"ES256", "x":[1], "jku":"https://evil"} "#;
         check(&with_header(header), Ok((Alg::Es256, Some("a/b"), true)));
     }
 
@@ -162,7 +167,10 @@ mod tests {
             ("JOSE", false),
             ("", false),
         ] {
-            check(&with_header(&format!(r#"{{"alg":"HS256","typ":"{typ}"}}"#)), Ok((Alg::Hs256, None, access)));
+            check(
+                &with_header(&format!(r#"{{"alg":"HS256","typ":"{typ}"}}"#)),
+                Ok((Alg::Hs256, None, access)),
+            );
         }
         check(&with_header(r#"{"alg":"HS256","cty":"JWT"}"#), Ok((Alg::Hs256, None, false)));
     }

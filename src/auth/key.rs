@@ -27,9 +27,13 @@ pub struct Key {
     material: Material,
 }
 
+/// In the order of a secret's keys.
+const HMACS: [(Alg, hmac::Algorithm); 3] =
+    [(Alg::Hs256, hmac::HMAC_SHA256), (Alg::Hs384, hmac::HMAC_SHA384), (Alg::Hs512, hmac::HMAC_SHA512)];
+
 enum Material {
     /// For SHA-256, -384 and -512; those that are longer than the secret are not there (RFC 7518 §3.2).
-    Hmac([Option<hmac::Key>; 3]),
+    Hmac(Box<[Option<hmac::Key>; 3]>),
     Rsa(RsaPublicKeyComponents<Box<[u8]>>),
     /// An uncompressed point.
     P256(UnparsedPublicKey<Box<[u8]>>),
@@ -72,11 +76,11 @@ impl Key {
         if secret.len() < 32 {
             return Err(BadKey::ShortSecret);
         }
-        let hashes = [(Alg::Hs256, hmac::HMAC_SHA256), (Alg::Hs384, hmac::HMAC_SHA384), (Alg::Hs512, hmac::HMAC_SHA512)];
         let fits = |hash: hmac::Algorithm| secret.len() >= hash.digest_algorithm().output_len();
-        let algs = hashes.iter().filter(|(_, hash)| fits(*hash)).fold(Algs::NONE, |all, (alg, _)| all.with(*alg));
-        let keys = hashes.map(|(_, hash)| fits(hash).then(|| hmac::Key::new(hash, secret)));
-        Ok(Self::new(Material::Hmac(keys), algs.and(only), kid, &[b"oct", secret]))
+        let algs =
+            HMACS.iter().filter(|(_, hash)| fits(*hash)).fold(Algs::NONE, |all, (alg, _)| all.with(*alg));
+        let keys = HMACS.map(|(_, hash)| fits(hash).then(|| hmac::Key::new(hash, secret)));
+        Ok(Self::new(Material::Hmac(Box::new(keys)), algs.and(only), kid, &[b"oct", secret]))
     }
 
     /// An RSA key: modulus and exponent, big-endian.
@@ -135,15 +139,17 @@ impl Key {
         if !self.algs.contains(alg) {
             return false;
         }
-        match (&self.material, alg) {
-            (Material::Hmac([Some(key), ..]), Alg::Hs256)
-            | (Material::Hmac([_, Some(key), _]), Alg::Hs384)
-            | (Material::Hmac([.., Some(key)]), Alg::Hs512) => hmac::verify(key, signed, signature).is_ok(),
-            (Material::Rsa(key), _) => rsa(alg).is_some_and(|rsa| key.verify(rsa, signed, signature).is_ok()),
-            (Material::P256(key), Alg::Es256)
-            | (Material::P384(key), Alg::Es384)
-            | (Material::Ed25519(key), Alg::EdDsa) => key.verify(signed, signature).is_ok(),
-            _ => false,
+        match &self.material {
+            Material::Hmac(keys) => {
+                let place = HMACS.iter().position(|(hmac, _)| *hmac == alg);
+                let key = place.and_then(|place| keys[place].as_ref());
+                key.is_some_and(|key| hmac::verify(key, signed, signature).is_ok())
+            }
+            Material::Rsa(key) => rsa(alg).is_some_and(|rsa| key.verify(rsa, signed, signature).is_ok()),
+            // One algorithm each, and that was compared above.
+            Material::P256(key) | Material::P384(key) | Material::Ed25519(key) => {
+                key.verify(signed, signature).is_ok()
+            }
         }
     }
 }

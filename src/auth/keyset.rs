@@ -13,7 +13,7 @@ use super::{
 
 /// Largest JWK Set, in bytes, and most keys in one (DESIGN §15).
 pub const DOCUMENT_BYTES_MAX: usize = 512 * 1024;
-pub const KEYS_MAX: usize = 100;
+const KEYS_MAX: usize = 100;
 /// Keys tried for one token: a token without `kid` must not cost a signature for each key of a large set.
 const TRIES_MAX: usize = 4;
 
@@ -68,10 +68,8 @@ impl KeySet {
         }
         let (mut keys, mut left_out) = (Vec::new(), Vec::new());
         for (index, value) in list.iter().enumerate() {
-            let key = match value {
-                Value::Object(jwk) => from_jwk(jwk, allowed),
-                _ => Err("it is no object".to_owned()),
-            };
+            let jwk = value.as_object().ok_or_else(|| "it is no object".to_owned());
+            let key = jwk.and_then(|jwk| from_jwk(jwk, allowed));
             match key {
                 Ok(key) => keys.push(key),
                 Err(why) => {
@@ -152,7 +150,12 @@ impl KeySet {
         tried
     }
 
-    fn attempt(&self, jws: &Jws<'_>, signature: &[u8], named: impl Fn(&Key) -> bool) -> Result<KeyId, Reject> {
+    fn attempt(
+        &self,
+        jws: &Jws<'_>,
+        signature: &[u8],
+        named: impl Fn(&Key) -> bool,
+    ) -> Result<KeyId, Reject> {
         let mut reject = Reject::Key;
         let mut left = TRIES_MAX;
         for key in self.keys.iter().filter(|key| named(key)) {
@@ -200,7 +203,8 @@ fn from_jwk(jwk: &Map<String, Value>, allowed: Algs) -> Result<Key, String> {
         None => allowed,
         Some(_) => {
             let name = text("alg")?;
-            let alg = Alg::named(name.as_bytes()).ok_or_else(|| format!("algorithm {name:.32} is not supported"))?;
+            let alg = Alg::named(name.as_bytes())
+                .ok_or_else(|| format!("algorithm {name:.32} is not supported"))?;
             allowed.and(Algs::NONE.with(alg))
         }
     };

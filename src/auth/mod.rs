@@ -20,6 +20,9 @@ pub mod key;
 mod keyset;
 mod pem;
 mod reject;
+pub mod revocation;
+#[cfg(test)]
+mod tests;
 
 pub use crate::template::ClaimName;
 
@@ -28,9 +31,9 @@ pub use self::{
     cell::KeyCell,
     claims::Verified,
     desk::{Denied, Desk},
-    fields::{FieldNames, is_free_name},
+    fields::is_free_name,
     guard::{Guard, Source, Wanted},
     issuer::{Audience, Issuer, Onward},
-    keyset::{BadKeys, KeySet},
+    keyset::{BadKeys, DOCUMENT_BYTES_MAX, KeySet},
     reject::Reject,
 };

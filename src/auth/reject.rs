@@ -34,11 +34,6 @@ pub enum Reject {
 }
 
 impl Reject {
-    /// Whether the token was good, and only not good enough: 403 instead of 401.
-    pub const fn is_forbidden(self) -> bool {
-        matches!(self, Self::Role | Self::Scope | Self::Claim)
-    }
-
     /// The error code of RFC 6750 §3.1; none where no token was shown, or it was not looked at.
     pub const fn code(self) -> Option<&'static str> {
         match self {

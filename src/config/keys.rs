@@ -138,7 +138,10 @@ pub const TLS_CLIENTS: Keys = Keys {
 pub const AUTH: Keys = Keys {
     table: "[auth.NAME]",
     keys: &[
-        key("issuer", "what a token's `iss` must be; its keys are found by OIDC discovery if no others are named"),
+        key(
+            "issuer",
+            "what a token's `iss` must be; its keys are found by OIDC discovery if no others are named",
+        ),
         key("audience", "one of these must be in a token's `aud`; false takes tokens for anybody"),
         key("jwks", "URL or file of the issuer's keys"),
         key("pem", "file with the issuer's public keys or certificates"),

@@ -197,7 +197,7 @@ pub enum KeySource {
 }
 
 /// Keys to be fetched.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct KeyUrl {
     /// Of the JWK Set; of the issuer itself where that is to be found by discovery.
     pub url: Arc<str>,

@@ -43,7 +43,7 @@
 //!            DESIGN §17 names, there is no check of a foreign queue in each turn of the loop and no late drop of a JoinHandle.
 //! Rejected   `sync` (0.3 µs a request in a prototype, and a wake through flume and an eventfd); polling by a timer.
 //! Costs      no waker of a shard may leave its thread: monoio panics on that without `sync`.
-//! Revisit    when control has to answer single requests (login, AMQP). `poll-io` stays out, too, until HTTP/2 needs it.
+//! Revisit    `poll-io` stays out, too, until HTTP/2 needs it. (Answers to single requests: 30.)
 //! ```
 //!
 //! ```text
@@ -281,4 +281,28 @@
 //! Rejected   passing the certificate itself by default (4 KiB for each request).
 //! Costs      a proxy in front that does this itself must be one of trusted_proxies.
 //! Revisit    when RFC 9440's Client-Cert is asked for.
+//! ```
+//!
+//! ```text
+//! ## 26. Shards see each other's number of connections   2026-11-22
+//! Question   SO_REUSEPORT spreads connections by a hash: of 40 long-lived ones a shard of four may get 17. What evens that out?
+//! Chosen     Who accepts looks at the counts of all shards (one word each, on its own cache line) and, where the idlest has at least two
+//!            fewer (from 16 on: an eighth), duplicates the descriptor into that shard's mailbox, before a byte is read.
+//! Because    the kernel cannot know which connections live long. The count is reserved by the giver, in the word that also says whether the
+//!            target drains and how many are on their way, so that all who look see the same and none is lost.
+//! Rejected   one accept queue for all (every accept wakes or locks); an eBPF program in the socket group (a capability); moving
+//!            connections later (their buffers and session are a shard's own).
+//! Costs      an exception to rule 4.1: two writes to a shard's own line for each connection. A hand-over costs a dup, a close and a wake.
+//! Revisit    when load differs much between connections: then the counts should weigh them.
+//! ```
+//!
+//! ```text
+//! ## 30. A question to another thread has a seat   2026-11-22
+//! Question   How does a request on a shard wait for what only another thread can say (a login, a key, a broker's reply)?
+//! Chosen     A bounded tokio queue to that thread, and the shard's own mailbox back. The shard keeps a numbered seat for each question; the
+//!            answer names seat and guest, so that one that comes late finds nobody. Dropped questions answer themselves: lost.
+//! Because    the waker stays on its thread (4), a wait that is dropped frees its seat, and a full queue is a 503 at once.
+//! Rejected   monoio's `sync`; a oneshot channel polled by the shard (its waker would cross threads); a socket for each question.
+//! Costs      one box for each answer, and 4,096 questions a shard at most.
+//! Revisit    if the box shows beside an AMQP call.
 //! ```

@@ -11,7 +11,7 @@ use std::{
 use monoio::net::{TcpListener, UnixListener};
 use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
 
-use super::{Stream, Timers, deadline::Slot};
+use super::{Accepted, deadline::Slot};
 
 /// Who connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +121,6 @@ enum Kind {
 pub struct Listener {
     kind: Kind,
     slot: Rc<Slot>,
-    timers: Rc<Timers>,
 }
 
 /// Stops a [`Listener`] from elsewhere on the shard.
@@ -136,13 +135,13 @@ impl ListenerHandle {
 
 impl Listener {
     /// Takes a socket onto this shard.
-    pub fn adopt(socket: Socket, timers: &Rc<Timers>) -> io::Result<Self> {
+    pub fn adopt(socket: Socket) -> io::Result<Self> {
         let fd = socket.raw.as_raw_fd();
         let kind = match socket.unix {
             None => Kind::Tcp(TcpListener::from_std(socket.raw.into())?),
             Some(_) => Kind::Unix(UnixListener::from_std(socket.raw.into())?),
         };
-        Ok(Self { kind, slot: Slot::new(fd), timers: Rc::clone(timers) })
+        Ok(Self { kind, slot: Slot::new(fd) })
     }
 
     pub fn handle(&self) -> ListenerHandle {
@@ -150,15 +149,15 @@ impl Listener {
     }
 
     /// Waits for the next connection. Must be awaited to its end: dropped, it would leak the descriptor.
-    pub async fn accept(&self) -> io::Result<(Stream, Peer)> {
+    pub async fn accept(&self) -> io::Result<(Accepted, Peer)> {
         match &self.kind {
             Kind::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                Ok((Stream::tcp(stream, &self.timers), Peer::Tcp(canonical(peer))))
+                Ok((Accepted::tcp(stream), Peer::Tcp(canonical(peer))))
             }
             Kind::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
-                Ok((Stream::unix(stream, &self.timers), Peer::Unix))
+                Ok((Accepted::unix(stream), Peer::Unix))
             }
         }
     }

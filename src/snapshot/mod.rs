@@ -14,9 +14,10 @@ pub use self::{
 use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
 
 use crate::{
+    auth::{Guard, revocation::RevocationCell},
     balance::{Facts, Health, Policy},
     config::{Fixed, HostHeader, Network, Retry},
-    http::Rules,
+    http::{FieldNames, Rules},
     limits::Limits,
     route::Index,
     template::Template,
@@ -34,6 +35,12 @@ pub struct Snapshot {
     /// For listeners with TLS, by shard; empty when there is none.
     pub tls: Arc<[Arc<ServerConfig>]>,
     pub limits: Limits,
+    /// Changes while the snapshot serves: a log-out is for now, not for the next configuration.
+    pub revocations: Arc<RevocationCell>,
+    /// What routes want of tokens.
+    pub guards: Vec<Guard>,
+    /// Header fields by which services learn who asks: clients' own are left out.
+    pub reserved: FieldNames,
     /// Whether an endpoint is one of our own listeners.
     pub calls_itself: bool,
 }
@@ -67,6 +74,8 @@ pub struct Route {
     pub raw_path: bool,
     pub stream: bool,
     pub upgrade: Vec<Arc<str>>,
+    /// Index into [`Snapshot::guards`]; `None` lets everybody in.
+    pub guard: Option<usize>,
     /// Names of the pattern's variables, in the order of the captures.
     pub variables: Vec<Arc<str>>,
 }

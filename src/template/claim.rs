@@ -42,7 +42,8 @@ mod tests {
 
     #[test]
     fn a_name_is_a_claim_first_and_a_path_second() {
-        let body = br#"{"sub":"s","https://example.com/roles":1,"realm_access":{"roles":[2]},"a.b":3,"a":{"b":4}}"#;
+        let body =
+            br#"{"sub":"s","https://example.com/roles":1,"realm_access":{"roles":[2]},"a.b":3,"a":{"b":4}}"#;
         let object = crate::json::check(body).unwrap().span;
         let check = |name: &str, expected: Option<&str>| {
             let found = ClaimName::new(name).find(body, object).map(|span| span.of(body));

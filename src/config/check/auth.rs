@@ -42,12 +42,7 @@ pub(super) fn all(
     entries.filter_map(|entry| one(entry, world, files, problems)).collect()
 }
 
-fn one(
-    entry: &Entry,
-    world: &World<'_>,
-    files: &mut Vec<PathBuf>,
-    problems: &mut Problems,
-) -> Option<Auth> {
+fn one(entry: &Entry, world: &World<'_>, files: &mut Vec<PathBuf>, problems: &mut Problems) -> Option<Auth> {
     let Some(table) = entry.node.as_table() else {
         let remark = format!("write [auth.{}] and, below it, issuer = \"https://…\"", entry.key.as_str());
         problems.error("an issuer is described by a table").at(entry.node.at, remark);
@@ -55,13 +50,13 @@ fn one(
     };
     let fields = Fields::new(table, &keys::AUTH, problems);
     let issuer = fields.get("issuer").and_then(|entry| read::string(entry, problems));
-    let algs = fields.get("algs").map(|entry| self::algs(entry, problems));
+    let algs = fields.get("algs").map(|entry| algs_of(entry, problems));
     let keys = keys_of(entry, &fields, issuer, algs, world, files, problems);
     let auth = Auth {
         name: entry.key.as_str().into(),
         issuer: issuer.map(|issuer| issuer.as_str().into()),
         audience: audience(entry, &fields, problems),
-        algs: algs.unwrap_or(match &keys {
+        algs: algs.unwrap_or_else(|| match &keys {
             Some(KeySource::Fixed(set)) => set.algs(),
             Some(KeySource::Fetched(_) | KeySource::Own) | None => Algs::ASYMMETRIC,
         }),
@@ -69,11 +64,8 @@ fn one(
         leeway: fields.or("leeway", LEEWAY_DEFAULT, |entry| {
             read::duration(entry, Duration::ZERO..=LEEWAY_MAX, problems)
         }),
-        from: fields
-            .get("from")
-            .map_or_else(|| vec![Source::Authorization], |entry| from(entry, problems)),
-        roles_claim: fields
-            .or("roles_claim", ClaimName::new("roles"), |entry| claim(entry, problems)),
+        from: fields.get("from").map_or_else(|| vec![Source::Authorization], |entry| from(entry, problems)),
+        roles_claim: fields.or("roles_claim", ClaimName::new("roles"), |entry| claim(entry, problems)),
         headers: fields.get("headers").map_or_else(Vec::new, |entry| headers(entry, problems)),
         identity: fields.get("identity").and_then(|entry| identity(entry, problems)),
         token: fields.or("token", Onward::Pass, |entry| read::one_of(entry, &TOKENS, problems)),
@@ -94,7 +86,10 @@ fn keys_of(
     let named: Vec<&Entry> = ["jwks", "pem", "secret"].iter().filter_map(|key| fields.get(key)).collect();
     if let [first, second, ..] = named[..] {
         let title = format!("`{}` and `{}` both say which keys", first.key.as_str(), second.key.as_str());
-        problems.error(title).at(second.key.at(), "an issuer's keys come from one place").at(first.key.at(), "");
+        problems
+            .error(title)
+            .at(second.key.at(), "an issuer's keys come from one place")
+            .at(first.key.at(), "");
         return None;
     }
     let ca = fields.get("ca").map(|entry| tls::authorities_of(entry, world, files, problems));
@@ -144,10 +139,11 @@ fn keys_of(
         }
         Err(bad) => {
             let what = if entry.key.as_str() == "secret" { "the secret".to_owned() } else { word.shown() };
-            let remedy = match bad {
-                BadKeys::Key(_) if entry.key.as_str() == "secret" => "openssl rand -base64 48 makes a good one",
-                BadKeys::NoneUsable(_) if algs.is_some() => "`algs` must fit the keys",
-                _ => "",
+            let is_secret = entry.key.as_str() == "secret";
+            let remedy = match (matches!(bad, BadKeys::Key(_)), algs) {
+                (true, _) if is_secret => "openssl rand -base64 48 makes a good one",
+                (false, Some(_)) => "`algs` must fit the keys",
+                (_, _) => "",
             };
             problems.error(format!("{what} {bad}")).at(word.at(), remedy);
             None
@@ -200,16 +196,14 @@ fn file(
     files.push(path.to_owned());
     (world.read)(path)
         .map_err(|error| {
-            let remedy = match error.kind() {
-                io::ErrorKind::PermissionDenied => "let the user read it as whom the gateway runs",
-                _ => "",
-            };
+            let is_refused = error.kind() == io::ErrorKind::PermissionDenied;
+            let remedy = if is_refused { "let the user read it as whom the gateway runs" } else { "" };
             problems.error(format!("cannot read {}: {error}", word.shown())).at(word.at(), remedy);
         })
         .ok()
 }
 
-fn algs(entry: &Entry, problems: &mut Problems) -> Algs {
+fn algs_of(entry: &Entry, problems: &mut Problems) -> Algs {
     let words = read::strings(entry, problems);
     if words.is_empty() {
         problems.error("`algs` without an algorithm takes no token").at(entry.node.at, "");
@@ -293,7 +287,9 @@ fn headers(entry: &Entry, problems: &mut Problems) -> Vec<(Arc<str>, ClaimName)>
 fn header_name(word: Word<'_>, problems: &mut Problems) -> Option<Arc<str>> {
     if !is_free_name(word.as_str()) {
         let title = format!("header `{}` cannot carry an identity", word.shown());
-        problems.error(title).at(word.at(), "take a name that means nothing else, with `-` and without `_`: X-User");
+        problems
+            .error(title)
+            .at(word.at(), "take a name that means nothing else, with `-` and without `_`: X-User");
         return None;
     }
     Some(word.as_str().into())
@@ -362,7 +358,8 @@ fn check_told_apart(entry: &Entry, auths: &[usize], known: &[Auth], problems: &m
         for &other in &auths[place + 1..] {
             let (one, other) = (&known[one], &known[other]);
             if one.issuer == other.issuer || one.issuer.is_none() || other.issuer.is_none() {
-                let title = format!("tokens of [auth.{}] and [auth.{}] cannot be told apart", one.name, other.name);
+                let title =
+                    format!("tokens of [auth.{}] and [auth.{}] cannot be told apart", one.name, other.name);
                 let remark = "on one route, each must have an `issuer` of its own";
                 problems.error(title).at(entry.node.at, remark);
             }
@@ -396,7 +393,12 @@ fn scalar(entry: &Entry, node: &Node, problems: &mut Problems) -> Option<Arc<str
         Value::Integer(number) => Some(number.to_string().into()),
         Value::Bool(value) => Some(value.to_string().into()),
         Value::Float(_) | Value::List(_) | Value::Table(_) => {
-            read::wrong_kind(entry.key.as_str(), "a string, an integer, a boolean, or a list of them", node, problems);
+            read::wrong_kind(
+                entry.key.as_str(),
+                "a string, an integer, a boolean, or a list of them",
+                node,
+                problems,
+            );
             None
         }
     }

@@ -447,10 +447,11 @@ mod tests {
         };
         check("/{pge}", "pge -> unknown variable `pge` [did you mean `page`?]");
         check(
-            "/{jwt.sub}",
-            "jwt.sub -> unknown variable `jwt.sub` [write `{{` for a brace] \
-             [here are {page}, {query.NAME}, {header.NAME} and {cookie.NAME}]",
+            "/{jwr.sub}",
+            "jwr.sub -> unknown variable `jwr.sub` [write `{{` for a brace] \
+             [here are {page}, {query.NAME}, {header.NAME}, {cookie.NAME} and {jwt.CLAIM}]",
         );
+        check("/{jwt.sub}", "/{jwt.sub} -> `{jwt.…}` in a route without `auth` [nobody looks at its token]");
         check("/{page", "{page -> a variable without its `}` [write `{{` for a brace]");
     }
 
