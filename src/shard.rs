@@ -13,6 +13,7 @@ use rustls::ServerConfig;
 use tokio::sync::oneshot;
 
 use crate::{
+    clock::Tick,
     control::Report,
     http::{date, id},
     listener,
@@ -70,6 +71,8 @@ pub struct Shard {
     access: RefCell<access::Log>,
     date: RefCell<(u64, [u8; 29])>,
     draining: Cell<bool>,
+    /// How long connections may rest; set when the shard drains.
+    idle_until: Cell<Tick>,
     drained: RefCell<Option<std::sync::mpsc::Sender<()>>>,
     listeners: RefCell<Vec<ListenerHandle>>,
     accepting: Cell<usize>,
@@ -95,7 +98,7 @@ pub struct Live {
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a connection between requests is kept when the shard drains. A client under load sends its next request within it and
 /// is told `Connection: close`, where a close at once would cross that request and lose it.
-pub const DRAIN_GRACE: Duration = Duration::from_millis(500);
+pub const DRAIN_GRACE: Duration = Duration::from_secs(2);
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs a shard on this thread until it is told to stop.
@@ -153,6 +156,7 @@ pub fn run(plan: Plan) {
             access: RefCell::new(access),
             date: RefCell::new((0, [b' '; 29])),
             draining: Cell::new(false),
+            idle_until: Cell::new(Tick::NEVER),
             drained: RefCell::default(),
             listeners: RefCell::default(),
             accepting: Cell::new(0),
@@ -254,12 +258,19 @@ impl Shard {
         }
     }
 
-    /// Accepts nothing more. Connections end at their next message boundary; those between requests get [`DRAIN_GRACE`].
+    /// Closes the listeners when everybody who waits has been accepted. Connections end at their next message boundary; those
+    /// between requests get [`DRAIN_GRACE`].
     fn drain(&self) {
-        self.draining.set(true);
-        self.listeners.borrow().iter().for_each(ListenerHandle::stop);
+        if !self.draining.replace(true) {
+            for handle in self.listeners.borrow().iter() {
+                spawn(listener::close(handle.clone()), |text| {
+                    event::error("shard", format_args!("a listener is not closed: {text}"));
+                });
+            }
+        }
         self.timers.clock.now_us();
         let until = self.timers.clock.after(DRAIN_GRACE);
+        self.idle_until.set(until);
         for live in self.connections.borrow().iter().flatten() {
             if !live.serving.get() {
                 live.handle.expect_until(until, &self.timers);
@@ -277,7 +288,7 @@ impl Shard {
     }
 
     fn say_when_drained(&self) {
-        if self.open.get() == 0
+        if self.open.get() + self.accepting.get() == 0
             && let Some(done) = self.drained.borrow_mut().take()
         {
             // Who asked may have given up.
@@ -287,7 +298,8 @@ impl Shard {
 
     /// Ends every connection and waits until nothing is in the kernel's hands. Returns whether that was so in time.
     async fn end(&self) -> bool {
-        self.drain();
+        self.draining.set(true);
+        self.listeners.borrow().iter().for_each(ListenerHandle::stop);
         self.timers.clock.now_us();
         let give_up = self.timers.clock.after(STOP_PATIENCE);
         loop {
@@ -348,6 +360,11 @@ impl Shard {
         self.draining.get()
     }
 
+    /// Until when connections may rest at most.
+    pub fn idle_until(&self) -> Tick {
+        self.idle_until.get()
+    }
+
     /// Whether there is room for another client connection.
     pub fn has_room(&self) -> bool {
         self.open.get() < self.connections_max
@@ -360,6 +377,7 @@ impl Shard {
 
     pub(crate) fn not_listening(&self) {
         self.accepting.set(self.accepting.get() - 1);
+        self.say_when_drained();
     }
 
     pub(crate) fn refuses(&self) {

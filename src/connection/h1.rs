@@ -76,6 +76,7 @@ async fn serve_while_busy(client: &mut Client, shard: &Rc<Shard>) -> Busy {
 
 /// Waits at rest for the next bytes, without a buffer.
 async fn rest(client: &mut Client, until: Tick, shard: &Shard) -> Result<(), Ended> {
+    let until = until.min(shard.idle_until());
     let reader = client.reader.as_mut().expect("no body is being passed on between requests");
     let read = reader.read_after_rest(&mut client.buffer, || shard.buffers.small(), until).await;
     client.fields = shard.upstreams.fields();
