@@ -22,7 +22,7 @@ use crate::{
     config::{Address, Config, Driver, Listen, Loaded, Shards},
     control::{self, Chore, Control, Report, Signal},
     observe::{Metrics, NamesCell, event, writer},
-    runtime::{DriverUsed, Postbox, Runtime, Socket, mailbox, why_blocked},
+    runtime::{DriverUsed, Mailbox, Postbox, Runtime, Socket, mailbox, why_blocked},
     shard::{self, Message, Plan},
 };
 
@@ -186,13 +186,14 @@ impl Gateway {
                 .filter_map(|(listener, sockets)| Some((listener, sockets.pop()?)))
                 .collect();
             let core = pinned.then(|| cores[number].id);
-            let plan = |mailbox, ready| Plan {
+            let plan = |mailbox, postbox, ready| Plan {
                 number,
                 core,
                 driver: driver.clone(),
                 sockets: own,
                 snapshot: builder.cell(),
                 mailbox,
+                postbox,
                 access,
                 events: log.handle().events(),
                 connections_max: connections_max.div_ceil(count),
@@ -229,12 +230,12 @@ impl Gateway {
     fn start_shard(
         &mut self,
         number: usize,
-        plan: impl FnOnce(crate::runtime::Mailbox<Message>, mpsc::Sender<io::Result<()>>) -> Plan,
+        plan: impl FnOnce(Mailbox<Message>, Postbox<Message>, mpsc::Sender<io::Result<()>>) -> Plan,
     ) -> Result<(), StartError> {
         let system = |error| StartError::System { what: "a shard cannot start", error };
         let (postbox, mailbox) = mailbox(MAILBOX).map_err(system)?;
         let (ready, started) = mpsc::channel();
-        let plan = plan(mailbox, ready);
+        let plan = plan(mailbox, postbox.clone(), ready);
         let thread = thread::Builder::new()
             .name(format!("shard-{number}"))
             .spawn(move || shard::run(plan))
@@ -314,8 +315,9 @@ impl Gateway {
     fn end(&mut self) {
         drop(self.control.take());
         for shard in self.shards.drain(..) {
-            // A full mailbox still rings; the shard ends when its last postbox is gone.
-            let _ = shard.post(Message::Stop);
+            if shard.post(Message::Stop).is_err() {
+                shard.close();
+            }
         }
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {

@@ -20,6 +20,7 @@ pub mod shard;
 pub mod cli;
 pub mod control;
 pub mod upstream;
+pub mod wire;
 
 // DECIDE: values in, decision out.
 pub mod balance;

@@ -7,7 +7,7 @@ use crate::{
     route::Found,
     shard::Shard,
     snapshot::{Route, Service, Snapshot, Target},
-    upstream::{self, Body, Connection},
+    upstream::{self, Asker, Body, Connection},
 };
 
 /// What a client gets.
@@ -147,8 +147,10 @@ async fn call(
     let sending_us = shard.timers.clock.recent_us();
     let mut outgoing = upstream::Request {
         head: view.head,
+        method: view.head.method_text.of(view.bytes),
         bytes: view.bytes,
         fields: view.fields,
+        extra: b"",
         path,
         query,
         body,
@@ -163,7 +165,7 @@ async fn call(
         upgrade: view.upgrade(route),
         expect: view.head.expect_continue && streamed,
         loop_mark: Some(&listener.loop_mark),
-        client,
+        asker: Asker::Client(client),
         rules: listener.rules,
         retry: &route.retry,
         timeout: route.timeout,

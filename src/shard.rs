@@ -19,8 +19,8 @@ use crate::{
     listener,
     observe::{Ended, Gauges, Metrics, access, event},
     runtime::{
-        Buffers, DriverUsed, ListenerHandle, Mailbox, Peer, Runtime, Socket, Stream, StreamHandle, Timers,
-        Turnstile, pin_to_core, sleep, spawn,
+        Answer, Buffers, DriverUsed, ListenerHandle, Mailbox, Peer, Postbox, Runtime, Socket, Stream,
+        StreamHandle, Timers, Turnstile, Waiting, pin_to_core, sleep, spawn,
     },
     snapshot::{HeldSnapshot, SnapshotCell, SnapshotReader},
     upstream::Upstreams,
@@ -34,6 +34,8 @@ pub enum Message {
     NewSnapshot,
     /// Accept nothing more, end connections at their next message boundary, and say when none is left.
     Drain(std::sync::mpsc::Sender<()>),
+    /// What a question of this shard's was answered with.
+    Answer(Answer),
     /// End everything now.
     Stop,
 }
@@ -48,6 +50,8 @@ pub struct Plan {
     pub sockets: Vec<(usize, Socket)>,
     pub snapshot: Arc<SnapshotCell>,
     pub mailbox: Mailbox<Message>,
+    /// Of the same mailbox, for the answers to this shard's questions.
+    pub postbox: Postbox<Message>,
     pub access: access::Log,
     pub events: event::Events,
     pub connections_max: usize,
@@ -66,6 +70,8 @@ pub struct Shard {
     pub upstreams: Rc<Upstreams>,
     /// Bounds the handshakes of one turn.
     pub handshakes: Rc<Turnstile>,
+    /// What other threads were asked.
+    pub waiting: Rc<Waiting>,
     pub connections_max: usize,
     snapshot: RefCell<SnapshotReader>,
     access: RefCell<access::Log>,
@@ -110,6 +116,7 @@ pub fn run(plan: Plan) {
         sockets,
         snapshot,
         mailbox,
+        postbox,
         access,
         events,
         connections_max,
@@ -151,6 +158,7 @@ pub fn run(plan: Plan) {
             metrics,
             upstreams,
             handshakes,
+            waiting: Waiting::new(postbox, Message::Answer),
             connections_max,
             snapshot: RefCell::new(SnapshotReader::new(snapshot)),
             access: RefCell::new(access),
@@ -241,6 +249,10 @@ impl Shard {
                 self.say_when_drained();
                 ControlFlow::Continue(())
             }
+            Message::Answer(answer) => {
+                self.waiting.arrived(answer);
+                ControlFlow::Continue(())
+            }
             Message::Stop => ControlFlow::Break(()),
         }
     }
@@ -302,6 +314,7 @@ impl Shard {
         self.listeners.borrow().iter().for_each(ListenerHandle::stop);
         self.timers.clock.now_us();
         let give_up = self.timers.clock.after(STOP_PATIENCE);
+        self.waiting.end();
         loop {
             // In every round: one may have been accepted, or connected, since the last.
             for live in self.connections.borrow().iter().flatten() {

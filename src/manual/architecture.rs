@@ -41,7 +41,8 @@
 //! * the log thread: drains a ring of access records per shard and one queue of events, writes in large blocks.
 //!
 //! Between them: the snapshot (one pointer that control stores and shards load), a bounded mailbox to each shard (report, new
-//! snapshot, drain, stop), and the rings. A shard waits for none of them.
+//! snapshot, drain, stop, answers), the rings, and bounded queues of questions (`runtime::ask`): a request may wait for an answer, with
+//! a deadline; the shard never does.
 //!
 //! # The snapshot
 //!

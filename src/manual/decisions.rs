@@ -43,7 +43,7 @@
 //!            DESIGN §17 names, there is no check of a foreign queue in each turn of the loop and no late drop of a JoinHandle.
 //! Rejected   `sync` (0.3 µs a request in a prototype, and a wake through flume and an eventfd); polling by a timer.
 //! Costs      no waker of a shard may leave its thread: monoio panics on that without `sync`.
-//! Revisit    when control has to answer single requests (login, AMQP). `poll-io` stays out, too, until HTTP/2 needs it.
+//! Revisit    `poll-io` stays out, too, until HTTP/2 needs it. (Answers to single requests: 30.)
 //! ```
 //!
 //! ```text
@@ -281,4 +281,15 @@
 //! Rejected   passing the certificate itself by default (4 KiB for each request).
 //! Costs      a proxy in front that does this itself must be one of trusted_proxies.
 //! Revisit    when RFC 9440's Client-Cert is asked for.
+//! ```
+//!
+//! ```text
+//! ## 30. A question to another thread has a seat   2026-11-22
+//! Question   How does a request on a shard wait for what only another thread can say (a login, a key, a broker's reply)?
+//! Chosen     A bounded tokio queue to that thread, and the shard's own mailbox back. The shard keeps a numbered seat for each question; the
+//!            answer names seat and guest, so that one that comes late finds nobody. Dropped questions answer themselves: lost.
+//! Because    the waker stays on its thread (4), a wait that is dropped frees its seat, and a full queue is a 503 at once.
+//! Rejected   monoio's `sync`; a oneshot channel polled by the shard (its waker would cross threads); a socket for each question.
+//! Costs      one box for each answer, and 4,096 questions a shard at most.
+//! Revisit    if the box shows beside an AMQP call.
 //! ```

@@ -14,6 +14,7 @@
 //!   ([`deadline`]), and a read that should only give its buffer back is cancelled and awaited.
 
 mod ahead;
+mod ask;
 mod buffer;
 pub mod deadline;
 mod handshake;
@@ -29,6 +30,7 @@ mod turnstile;
 
 pub use self::{
     ahead::ReadAhead,
+    ask::{Answer, AnswerTo, Question, Unanswered, Waiting},
     buffer::{Buffer, Buffers},
     deadline::Timers,
     handshake::HandshakeFault,

@@ -12,7 +12,7 @@ pub mod upload;
 pub use self::{
     pool::{Connection, Lease, Upstreams},
     relay::{Passing, RelayEnd, Relayed, relay},
-    send::{Body, NoResponse, Request, send},
+    send::{Asker, Body, NoResponse, Request, Stop, send},
     upload::{Pace, Upload, UploadEnd, Uploaded},
 };
 use crate::http::BadBody;

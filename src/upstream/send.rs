@@ -1,6 +1,6 @@
 //! A request to a service: which endpoint, and what to do when one fails.
 
-use std::{rc::Rc, time::Duration};
+use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use super::{
     Connection, Fault, Lease, Upload, Uploaded, Upstreams,
@@ -11,16 +11,20 @@ use crate::{
     config::{HostHeader, Retry},
     http::{Field, RequestHead, Rules},
     observe::Outcome,
-    runtime::Writer,
     snapshot::Service,
+    wire::{Handle, Outbound},
 };
 
 /// What is sent, and how long to wait for what.
 pub struct Request<'r> {
     pub head: &'r RequestHead,
+    /// As it is spelled.
+    pub method: &'r [u8],
     /// The received head's bytes, to which the spans refer.
     pub bytes: &'r [u8],
     pub fields: &'r [Field],
+    /// Header lines of ours, each with its line end.
+    pub extra: &'r [u8],
     pub path: &'r [u8],
     pub query: Option<&'r [u8]>,
     pub body: Body<'r>,
@@ -39,14 +43,44 @@ pub struct Request<'r> {
     pub upgrade: Option<&'r [u8]>,
     pub expect: bool,
     pub loop_mark: Option<&'r [u8]>,
-    /// For informational responses.
-    pub client: &'r mut Writer,
+    pub asker: Asker<'r>,
     pub rules: Rules,
     pub retry: &'r Retry,
     /// To the response head.
     pub timeout: Duration,
     /// The longest wait without progress while sending.
     pub patience: Duration,
+}
+
+/// Who waits for the response.
+pub enum Asker<'r> {
+    /// A client: it gets informational responses, and when it is gone the exchange ends.
+    Client(&'r mut Outbound),
+    /// Somebody on this shard, who may stop waiting.
+    Part(&'r Stop),
+}
+
+/// Ends an exchange that nobody waits for any more.
+#[derive(Default)]
+pub struct Stop(RefCell<Option<Handle>>);
+
+impl Stop {
+    /// Ends the connection that the exchange is on, if it has one.
+    pub fn now(&self) {
+        if let Some(stream) = self.0.borrow_mut().take() {
+            stream.end();
+        }
+    }
+}
+
+impl Asker<'_> {
+    /// Notes that `stream` is read on behalf of who asks.
+    pub(super) fn pair_with(&mut self, stream: &Handle) {
+        match self {
+            Self::Client(client) => client.pair_with(stream),
+            Self::Part(stop) => *stop.0.borrow_mut() = Some(stream.clone()),
+        }
+    }
 }
 
 /// A request body.
