@@ -1,13 +1,24 @@
-//! Accepts connections on one listening socket, and refuses them when there is no room.
+//! Accepts connections on one listening socket, hands them over when another shard is idler, and refuses them when there is no room.
+
+mod spread;
 
 use std::{io, rc::Rc, time::Duration};
 
+pub use self::spread::Spread;
 use crate::{
     connection,
     observe::event,
-    runtime::{Buffer, Listener, ListenerHandle, Socket, sleep, spawn},
+    runtime::{Accepted, Buffer, Detached, Listener, ListenerHandle, Peer, Socket, Stream, sleep, spawn},
     shard::Shard,
 };
+
+/// A connection that another shard accepted for this one.
+pub struct HandedOver {
+    connection: Detached,
+    peer: Peer,
+    /// Index into the configuration's listeners.
+    listener: usize,
+}
 
 /// Waited after an `accept` that failed for lack of descriptors or memory: trying at once would only burn the core.
 const BACK_OFF: Duration = Duration::from_millis(50);
@@ -18,7 +29,7 @@ const HANDSHAKES_END: Duration = Duration::from_millis(500);
 
 /// Starts accepting on `socket`, the listener number `number` of the configuration.
 pub fn start(shard: &Rc<Shard>, number: usize, socket: Socket) -> io::Result<()> {
-    let listener = Listener::adopt(socket, &shard.timers)?;
+    let listener = Listener::adopt(socket)?;
     shard.listening(listener.handle());
     let accepting = Rc::clone(shard);
     let broken = Rc::clone(shard);
@@ -50,8 +61,8 @@ pub async fn close(listener: ListenerHandle) {
 async fn accept(shard: &Rc<Shard>, listener: &Listener, number: usize) {
     loop {
         // Who was accepted as the shard began to drain is still served.
-        let (stream, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
+        let (accepted, peer) = match listener.accept().await {
+            Ok(arrived) => arrived,
             Err(_) if listener.is_over() => return,
             Err(error) => {
                 // A Unix socket that is being closed says so.
@@ -68,26 +79,62 @@ async fn accept(shard: &Rc<Shard>, listener: &Listener, number: usize) {
                 continue;
             }
         };
+        if give_away(shard, &accepted, peer, number) {
+            continue;
+        }
+        let stream = accepted.into_stream(&shard.timers);
         if !shard.has_room() {
             shard.metrics.borrow_mut().counters.connections_refused += 1;
             connection::refuse(shard, stream, number);
             continue;
         }
-        let live = shard.enter(&stream);
-        let panicked = Rc::clone(&live);
-        let on_panic = move |text: &str| panicked.panicked(text);
-        let on_shard = Rc::clone(shard);
-        let config = shard.tls_of(number);
-        if shard.expects_announcement(number, peer) {
-            spawn(connection::serve_announced(on_shard, stream, peer, number, live, config), on_panic);
-            continue;
+        admit(shard, stream, peer, number);
+    }
+}
+
+/// Hands a connection over, before a byte of it is read, if another shard has clearly fewer. Where that fails for any reason it stays.
+fn give_away(shard: &Rc<Shard>, accepted: &Accepted, peer: Peer, listener: usize) -> bool {
+    let Some(idlest) = shard.idler() else { return false };
+    let handed_over = match accepted.detach() {
+        Ok(connection) => shard.hand_over(idlest, HandedOver { connection, peer, listener }),
+        Err(_) => false,
+    };
+    if handed_over {
+        shard.metrics.borrow_mut().counters.connections_handed_over += 1;
+    } else {
+        shard.spread.take_back(idlest);
+    }
+    handed_over
+}
+
+/// Serves a connection that another shard accepted.
+pub fn receive(shard: &Rc<Shard>, HandedOver { connection, peer, listener }: HandedOver) {
+    shard.spread.arrived(shard.number);
+    match connection.attach() {
+        Ok(accepted) => admit(shard, accepted.into_stream(&shard.timers), peer, listener),
+        Err(error) => {
+            shard.metrics.borrow_mut().counters.accept_errors += 1;
+            event::warn("listener", format_args!("a connection from another shard: {error}"));
         }
-        match config {
-            None => spawn(connection::serve(on_shard, stream, peer, number, live, None), on_panic),
-            Some(config) => spawn(
-                connection::serve_tls(on_shard, stream, peer, number, live, config, Buffer::default()),
-                on_panic,
-            ),
-        }
+    }
+}
+
+/// Starts the task of a connection.
+fn admit(shard: &Rc<Shard>, stream: Stream, peer: Peer, number: usize) {
+    let live = shard.enter(&stream);
+    let panicked = Rc::clone(&live);
+    let on_panic = move |text: &str| panicked.panicked(text);
+    let on_shard = Rc::clone(shard);
+    let config = shard.tls_of(number);
+    if shard.expects_announcement(number, peer) {
+        spawn(connection::serve_announced(on_shard, stream, peer, number, live, config), on_panic);
+        return;
+    }
+    match config {
+        None => spawn(connection::serve(on_shard, stream, peer, number, live, None), on_panic),
+        Some(config) => spawn(
+            connection::serve_tls(on_shard, stream, peer, number, live, config, Buffer::default()),
+            on_panic,
+        ),
     }
 }

@@ -19,7 +19,7 @@ use rustix::{
 };
 use socket2::{Domain, Protocol, SockAddr, SockFilter, SockRef, Socket as RawSocket, Type};
 
-use super::{Stream, Timers, deadline::Slot};
+use super::{Accepted, deadline::Slot};
 
 /// Who connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,7 +129,6 @@ enum Kind {
 pub struct Listener {
     kind: Kind,
     control: Rc<Control>,
-    timers: Rc<Timers>,
 }
 
 /// Ends a [`Listener`] from elsewhere on the shard.
@@ -198,7 +197,7 @@ impl ListenerHandle {
 
 impl Listener {
     /// Takes a socket onto this shard.
-    pub fn adopt(socket: Socket, timers: &Rc<Timers>) -> io::Result<Self> {
+    pub fn adopt(socket: Socket) -> io::Result<Self> {
         let fd = socket.raw.as_raw_fd();
         let is_tcp = socket.unix.is_none();
         let kind = match is_tcp {
@@ -207,7 +206,7 @@ impl Listener {
         };
         let control =
             Control { slot: Slot::new(fd), is_tcp, is_over: Cell::new(false), canceller: RefCell::default() };
-        Ok(Self { kind, control: Rc::new(control), timers: Rc::clone(timers) })
+        Ok(Self { kind, control: Rc::new(control) })
     }
 
     pub fn handle(&self) -> ListenerHandle {
@@ -221,7 +220,7 @@ impl Listener {
 
     /// Waits for the next connection. Must be awaited to its end: dropped, it would leak the descriptor. After
     /// [`ListenerHandle::leave`] it fails, unless a connection came first.
-    pub async fn accept(&self) -> io::Result<(Stream, Peer)> {
+    pub async fn accept(&self) -> io::Result<(Accepted, Peer)> {
         if self.is_over() {
             return Err(io::ErrorKind::NotConnected.into());
         }
@@ -229,11 +228,11 @@ impl Listener {
         match &self.kind {
             Kind::Tcp(listener) => {
                 let (stream, peer) = listener.cancelable_accept(cancelled).await?;
-                Ok((Stream::tcp(stream, &self.timers), Peer::Tcp(canonical(peer))))
+                Ok((Accepted::tcp(stream), Peer::Tcp(canonical(peer))))
             }
             Kind::Unix(listener) => {
                 let (stream, _) = listener.cancelable_accept(cancelled).await?;
-                Ok((Stream::unix(stream, &self.timers), Peer::Unix))
+                Ok((Accepted::unix(stream), Peer::Unix))
             }
         }
     }

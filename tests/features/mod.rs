@@ -17,6 +17,7 @@ mod reload;
 mod routing;
 mod services;
 mod soak;
+mod spread;
 mod streaming;
 mod tls;
 mod tls_services;
