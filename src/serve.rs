@@ -7,7 +7,7 @@ use crate::{
     route::Found,
     shard::Shard,
     snapshot::{Route, Service, Snapshot, Target},
-    upstream::{self, Body, Connection},
+    upstream::{self, Asker, Body, Connection},
 };
 
 /// What a client gets.
@@ -134,6 +134,7 @@ async fn call(
     let trusted = request.client.peer.is_some_and(|peer| snapshot.trusts(peer));
 
     let is_secure = request.client.is_secure;
+    let peer_address = request.client.peer;
     let (view, made_id, peer, identity, client) = request.split();
     let target = view.path_to_send(route);
     let (path, query) = match (route.rewrite.is_some(), memchr::memchr(b'?', &target)) {
@@ -144,11 +145,14 @@ async fn call(
         Some(upload) => Body::Stream(Some(Box::new(upload))),
         None => Body::Whole(&view.bytes[view.head.len..view.head.len + length]),
     };
+    let key = view.hash_key(service, peer_address);
     let sending_us = shard.timers.clock.recent_us();
     let mut outgoing = upstream::Request {
         head: view.head,
+        method: view.head.method_text.of(view.bytes),
         bytes: view.bytes,
         fields: view.fields,
+        extra: b"",
         path,
         query,
         body,
@@ -163,9 +167,10 @@ async fn call(
         upgrade: view.upgrade(route),
         expect: view.head.expect_continue && streamed,
         loop_mark: Some(&listener.loop_mark),
-        client,
+        asker: Asker::Client(client),
         rules: listener.rules,
         retry: &route.retry,
+        key,
         timeout: route.timeout,
         patience: snapshot.limits.body_timeout,
     };

@@ -1,9 +1,10 @@
 //! A request while it is served: its head in the connection's buffer, and what was found out about it.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, net::SocketAddr};
 
 use super::{Client, Identity};
 use crate::{
+    balance::{self, Policy},
     failure::{ClientFault, Failure},
     http::{
         BodyLength, Decoder, Field, Known, Normal, RequestHead, Span, Target, head::Version, id, normalise,
@@ -11,11 +12,12 @@ use crate::{
     },
     limits::RETRY_BODY_BYTES_MAX,
     route::{Captures, Found, Index},
-    runtime::{Idle, IoFault, Writer},
+    runtime::{Idle, IoFault},
     shard::Shard,
-    snapshot::{Route, Snapshot},
+    snapshot::{Route, Service, Snapshot},
     template::{Escape, Template, Variable},
     upstream::{Pace, Upload, UploadEnd, Uploaded},
+    wire::Outbound,
 };
 
 /// One request of a connection.
@@ -116,7 +118,7 @@ impl<'c> Request<'c> {
 
     /// What can be read of the request, the id if it was made here, who made it, and the client's writing half for informational
     /// responses: for sending it.
-    pub fn split(&mut self) -> (View<'_>, Option<&[u8]>, &[u8], Option<&Identity>, &mut Writer) {
+    pub fn split(&mut self) -> (View<'_>, Option<&[u8]>, &[u8], Option<&Identity>, &mut Outbound) {
         let Client { buffer, fields, writer, peer_text, captures, identity, .. } = &mut *self.client;
         let bytes = buffer.unread();
         let view = View { head: &self.head, bytes, fields, path: self.path.of(bytes), captures };
@@ -287,7 +289,7 @@ impl<'c> Request<'c> {
                 return false;
             }
             self.client.buffer.reserve(4096);
-            match reader.read_or_release(&mut self.client.buffer, crate::clock::Tick::NEVER, until).await {
+            match reader.read_unless_released(&mut self.client.buffer, until).await {
                 Ok(Idle::Bytes(1..)) => {}
                 Ok(Idle::Bytes(0) | Idle::Quiet) | Err(_) => return false,
             }
@@ -349,6 +351,21 @@ impl<'a> View<'a> {
             Some([]) => Cow::Borrowed(b"/"),
             Some(rest) if rest[0] == b'/' => Cow::Borrowed(rest),
             Some(_) | None => Cow::Borrowed(path),
+        }
+    }
+
+    /// By what a hash chooses an endpoint of `service`; `None` where that is not balanced by one, or the request has no such value.
+    pub fn hash_key(&self, service: &Service, peer: Option<SocketAddr>) -> Option<u64> {
+        match service.policy {
+            Policy::IpHash => peer.map(|peer| balance::address_key(peer.ip())),
+            Policy::Hash => {
+                let mut value = Vec::new();
+                self.render(service.hash.as_ref()?, Place::Body(Escape::None), &mut value);
+                (!value.is_empty()).then(|| balance::key(&value))
+            }
+            Policy::RoundRobin | Policy::Random | Policy::LeastConn | Policy::LeastTime | Policy::First => {
+                None
+            }
         }
     }
 

@@ -18,6 +18,8 @@ pub struct Onward<'a> {
     pub query: Option<&'a [u8]>,
     /// Replaces the client's Host.
     pub host: Option<&'a [u8]>,
+    /// Header lines of ours, each with its line end.
+    pub extra: &'a [u8],
     pub forwarded: Forwarded<'a>,
     /// A request id made here; `None` passes the client's on.
     pub request_id: Option<&'a [u8]>,
@@ -77,6 +79,7 @@ pub fn write_request(out: &mut Vec<u8>, onward: &Onward<'_>) {
     if let Some(id) = onward.request_id {
         put(out, &[b"X-Request-Id: ", id, b"\r\n"]);
     }
+    out.extend_from_slice(onward.extra);
     if onward.body == BodyLength::Chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }

@@ -37,6 +37,8 @@ pub struct Counters {
     pub connections_opened: u64,
     /// Client connections turned away for lack of room.
     pub connections_refused: u64,
+    /// Client connections handed over to a shard with fewer.
+    pub connections_handed_over: u64,
     /// Failed `accept` calls (no descriptors, no memory).
     pub accept_errors: u64,
     /// Connections ended by a panic.
@@ -47,6 +49,8 @@ pub struct Counters {
     pub upstream_reused: u64,
     /// Idle upstream connections that turned out to be closed when they were wanted.
     pub upstream_stale: u64,
+    /// Requests that waited for a place at a service.
+    pub queued: u64,
     /// Attempts after the first.
     pub retries: u64,
     /// Retries not made because the budget was used up.

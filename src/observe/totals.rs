@@ -102,11 +102,13 @@ impl Counters {
         let Self {
             connections_opened,
             connections_refused,
+            connections_handed_over,
             accept_errors,
             panics,
             upstream_opened,
             upstream_reused,
             upstream_stale,
+            queued,
             retries,
             retries_refused,
             tunnels,
@@ -116,11 +118,13 @@ impl Counters {
         } = delta;
         self.connections_opened += connections_opened;
         self.connections_refused += connections_refused;
+        self.connections_handed_over += connections_handed_over;
         self.accept_errors += accept_errors;
         self.panics += panics;
         self.upstream_opened += upstream_opened;
         self.upstream_reused += upstream_reused;
         self.upstream_stale += upstream_stale;
+        self.queued += queued;
         self.retries += retries;
         self.retries_refused += retries_refused;
         self.tunnels += tunnels;

@@ -14,7 +14,8 @@ pub use self::{
 use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
 
 use crate::{
-    balance::{Facts, Health, Policy},
+    auth::revocation::RevocationCell,
+    balance::{Facts, Policy, Queue, Shared},
     config::{Fixed, HostHeader, Network, Retry},
     http::Rules,
     limits::Limits,
@@ -34,6 +35,8 @@ pub struct Snapshot {
     /// For listeners with TLS, by shard; empty when there is none.
     pub tls: Arc<[Arc<ServerConfig>]>,
     pub limits: Limits,
+    /// Changes while the snapshot serves: a log-out is for now, not for the next configuration.
+    pub revocations: Arc<RevocationCell>,
     /// Whether an endpoint is one of our own listeners.
     pub calls_itself: bool,
 }
@@ -89,6 +92,9 @@ pub struct Service {
     /// Changes when the list of endpoints does.
     pub revision: u64,
     pub policy: Policy,
+    /// By what [`Policy::Hash`] decides.
+    pub hash: Option<Template>,
+    pub waits: Option<Waits>,
     pub keepalive: usize,
     pub connect: Duration,
     /// For endpoints with TLS, by shard; empty when there is none.
@@ -96,7 +102,15 @@ pub struct Service {
     pub endpoints: Vec<Endpoint>,
     /// Beside `endpoints`, in the shape that `balance` wants.
     pub facts: Vec<Facts>,
-    pub health: Vec<Arc<Health>>,
+    pub shared: Vec<Arc<Shared>>,
+}
+
+/// Where requests wait while every endpoint is full.
+pub struct Waits {
+    /// Requests that may wait, over all shards.
+    pub most: u32,
+    pub wait: Duration,
+    pub queue: Arc<Queue>,
 }
 
 pub struct Endpoint {
