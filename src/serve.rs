@@ -140,6 +140,7 @@ async fn call(
 
     let is_secure = request.client.is_secure;
     let verified = request.verified.clone();
+    let peer_address = request.client.peer;
     let (view, made_id, peer, identity, client) = request.split();
     let target = view.path_to_send(route);
     let (path, query) = match (route.rewrite.is_some(), memchr::memchr(b'?', &target)) {
@@ -151,6 +152,7 @@ async fn call(
         None => Body::Whole(&view.bytes[view.head.len..view.head.len + length]),
     };
     let bearer = authenticate::bearer(&view, verified.as_deref(), route, snapshot);
+    let key = view.hash_key(service, peer_address);
     let sending_us = shard.timers.clock.recent_us();
     let mut outgoing = upstream::Request {
         head: view.head,
@@ -176,6 +178,7 @@ async fn call(
         asker: Asker::Client(client),
         rules: listener.rules,
         retry: &route.retry,
+        key,
         timeout: route.timeout,
         patience: snapshot.limits.body_timeout,
     };

@@ -83,6 +83,8 @@ pub enum Why {
     KeysUnavailable,
     /// The gateway was told to stop before the request was done.
     Stopping,
+    /// Every endpoint has as many requests as it may.
+    ServiceFull,
     /// A bug: the connection's task panicked.
     Panic,
 }
@@ -98,7 +100,7 @@ pub enum Side {
 }
 
 impl Why {
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 40] = [
         Self::Ok,
         Self::ClientClosed,
         Self::BadRequest,
@@ -137,6 +139,7 @@ impl Why {
         Self::ClaimMissing,
         Self::KeysUnavailable,
         Self::Stopping,
+        Self::ServiceFull,
         Self::Panic,
     ];
 
@@ -181,6 +184,7 @@ impl Why {
             Self::ClaimMissing => "claim_missing",
             Self::KeysUnavailable => "jwt_keys_unavailable",
             Self::Stopping => "stopping",
+            Self::ServiceFull => "service_full",
             Self::Panic => "panic",
         }
     }
@@ -225,6 +229,7 @@ impl Why {
             | Self::LoopDetected
             | Self::KeysUnavailable
             | Self::Stopping
+            | Self::ServiceFull
             | Self::Panic => Side::Gateway,
         }
     }

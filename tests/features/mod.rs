@@ -1,5 +1,7 @@
 //! What the gateway does, by behaviour.
 
+mod balancing;
+mod drain;
 mod endings;
 mod errors;
 mod failures;
