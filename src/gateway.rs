@@ -192,6 +192,7 @@ impl Gateway {
                 driver: driver.clone(),
                 sockets: own,
                 snapshot: builder.cell(),
+                bus: builder.bus(),
                 mailbox,
                 postbox,
                 access,

@@ -13,6 +13,7 @@ use rustls::ServerConfig;
 use tokio::sync::oneshot;
 
 use crate::{
+    bus,
     control::Report,
     http::{date, id},
     listener,
@@ -51,6 +52,8 @@ pub struct Plan {
     pub mailbox: Mailbox<Message>,
     /// Of the same mailbox, for the answers to this shard's questions.
     pub postbox: Postbox<Message>,
+    /// Where calls to brokers go.
+    pub bus: bus::Postbox,
     pub access: access::Log,
     pub events: event::Events,
     pub connections_max: usize,
@@ -71,6 +74,7 @@ pub struct Shard {
     pub handshakes: Rc<Turnstile>,
     /// What other threads were asked.
     pub waiting: Rc<Waiting>,
+    pub bus: bus::Postbox,
     pub connections_max: usize,
     snapshot: RefCell<SnapshotReader>,
     access: RefCell<access::Log>,
@@ -114,6 +118,7 @@ pub fn run(plan: Plan) {
         snapshot,
         mailbox,
         postbox,
+        bus,
         access,
         events,
         connections_max,
@@ -156,6 +161,7 @@ pub fn run(plan: Plan) {
             upstreams,
             handshakes,
             waiting: Waiting::new(postbox, Message::Answer),
+            bus,
             connections_max,
             snapshot: RefCell::new(SnapshotReader::new(snapshot)),
             access: RefCell::new(access),

@@ -3,6 +3,7 @@
 mod defaults;
 mod listen;
 mod log;
+mod queue;
 pub(super) mod read;
 mod reply;
 mod route;
@@ -70,7 +71,7 @@ pub(super) fn config(
     if problems.errors() == 0 {
         services.warn_of_unused(problems);
     }
-    let services = services.list;
+    let (services, queues) = (services.list, services.queues.list);
     let log = log::read(fields.get("log"), problems);
     Config {
         listen,
@@ -82,6 +83,7 @@ pub(super) fn config(
         trusted_proxies,
         limits: defaults.limits,
         services,
+        queues,
         routes,
         log,
     }

@@ -17,7 +17,7 @@ const fn key(name: &'static str, doc: &'static str) -> Key {
     Key { name, doc }
 }
 
-pub const ALL: [&Keys; 15] = [
+pub const ALL: [&Keys; 17] = [
     &TOP,
     &DEFAULTS,
     &RETRY,
@@ -29,6 +29,8 @@ pub const ALL: [&Keys; 15] = [
     &SERVICE,
     &SERVICE_TLS,
     &SERVER,
+    &QUEUE,
+    &BROKER,
     &ROUTE,
     &LOG,
     &ACCESS,
@@ -162,6 +164,29 @@ pub const SERVER: Keys = Keys {
         key("fail_timeout", "time in which failures are counted, and for which it is out"),
         key("backup", "used when no other server is left"),
         key("down", "never used"),
+    ],
+};
+
+pub const QUEUE: Keys = Keys {
+    table: "a service behind a broker",
+    keys: &[
+        key("servers", "brokers: amqp://user:password@host:port/vhost, or amqps://"),
+        key("exchange", "the exchange messages go to; without it, straight to the queue that `key` names"),
+        key("key", "routing key; may have {query.NAME}, {header.NAME} and {cookie.NAME}"),
+        key("reply", "how the answer comes: \"direct\", \"queue\" or \"none\" (202 once the broker has it)"),
+        key("persistent", "whether the broker keeps messages on disk; true with reply = \"none\""),
+        key("headers", "request headers that travel with a message"),
+        key("max_reply", "largest reply"),
+        key("in_flight", "calls under way at once"),
+        key("heartbeat", "time after which a silent broker is asked whether it lives"),
+    ],
+};
+
+pub const BROKER: Keys = Keys {
+    table: "a broker's server line",
+    keys: &[
+        key("url", "where the broker is: amqp://user:password@host:port/vhost, or amqps://"),
+        key("backup", "used when no other broker can be reached"),
     ],
 };
 

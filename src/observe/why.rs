@@ -45,6 +45,14 @@ pub enum Why {
     UpstreamTruncated,
     /// The response body stalled; the client saw a broken message.
     UpstreamStalled,
+    /// No broker can be reached, or it takes no messages.
+    BrokerDown,
+    /// Too many calls to a broker are under way.
+    BrokerBusy,
+    /// The broker knows nobody who takes the message.
+    Unroutable,
+    /// A worker answered that it failed.
+    UpstreamFailed,
     /// The gateway has no room for another client connection.
     TooManyConnections,
     /// The gateway has no room for another upstream connection (descriptors, memory).
@@ -68,7 +76,7 @@ pub enum Side {
 }
 
 impl Why {
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 28] = [
         Self::Ok,
         Self::ClientClosed,
         Self::BadRequest,
@@ -88,6 +96,10 @@ impl Why {
         Self::UpstreamBadResponse,
         Self::UpstreamTruncated,
         Self::UpstreamStalled,
+        Self::BrokerDown,
+        Self::BrokerBusy,
+        Self::Unroutable,
+        Self::UpstreamFailed,
         Self::TooManyConnections,
         Self::NoResources,
         Self::LoopDetected,
@@ -117,6 +129,10 @@ impl Why {
             Self::UpstreamBadResponse => "upstream_bad_response",
             Self::UpstreamTruncated => "upstream_truncated",
             Self::UpstreamStalled => "upstream_stalled",
+            Self::BrokerDown => "broker_down",
+            Self::BrokerBusy => "broker_busy",
+            Self::Unroutable => "unroutable",
+            Self::UpstreamFailed => "upstream_failed",
             Self::TooManyConnections => "too_many_connections",
             Self::NoResources => "no_resources",
             Self::LoopDetected => "loop_detected",
@@ -145,7 +161,11 @@ impl Why {
             | Self::UpstreamReset
             | Self::UpstreamBadResponse
             | Self::UpstreamTruncated
-            | Self::UpstreamStalled => Side::Upstream,
+            | Self::UpstreamStalled
+            | Self::BrokerDown
+            | Self::BrokerBusy
+            | Self::Unroutable
+            | Self::UpstreamFailed => Side::Upstream,
             Self::TooManyConnections
             | Self::NoResources
             | Self::LoopDetected

@@ -15,7 +15,7 @@ use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
 
 use crate::{
     balance::{Facts, Health, Policy},
-    config::{Fixed, HostHeader, Network, Retry},
+    config::{self, Fixed, HostHeader, Network, Retry},
     http::Rules,
     limits::Limits,
     route::Index,
@@ -29,6 +29,8 @@ pub struct Snapshot {
     pub index: Index,
     pub routes: Vec<Route>,
     pub services: Vec<Service>,
+    /// Services behind a broker. One that did not change is the same as in the snapshot before.
+    pub queues: Vec<Arc<Queue>>,
     pub listeners: Vec<ListenerFacts>,
     pub trusted_proxies: Vec<Network>,
     /// For listeners with TLS, by shard; empty when there is none.
@@ -74,6 +76,8 @@ pub struct Route {
 pub enum Target {
     /// Index into [`Snapshot::services`].
     Service(usize),
+    /// Index into [`Snapshot::queues`].
+    Queue(usize),
     Fixed(Fixed),
     Redirect {
         code: u16,
@@ -97,6 +101,15 @@ pub struct Service {
     /// Beside `endpoints`, in the shape that `balance` wants.
     pub facts: Vec<Facts>,
     pub health: Vec<Arc<Health>>,
+}
+
+/// A service behind a broker.
+#[derive(Debug)]
+pub struct Queue {
+    pub config: config::Queue,
+    /// Its numbers in metrics and logs, as a service and as an endpoint.
+    pub metric: u32,
+    pub endpoint: u32,
 }
 
 pub struct Endpoint {

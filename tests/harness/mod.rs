@@ -8,6 +8,7 @@ mod gateway;
 mod message;
 mod process;
 pub mod program;
+pub mod rabbit;
 mod tls;
 mod upstream;
 mod wait;

@@ -11,13 +11,25 @@ use crate::{
 
 /// Parses the templates of one route, which know the variables of its pattern.
 pub(super) struct Templates<'a> {
-    pattern: &'a Pattern,
+    pattern: Option<&'a Pattern>,
     index: HashMap<&'a str, usize>,
 }
 
 impl<'a> Templates<'a> {
     pub(super) fn new(pattern: &'a Pattern) -> Self {
-        Self { pattern, index: pattern.variables().enumerate().map(|(index, name)| (name, index)).collect() }
+        Self {
+            pattern: Some(pattern),
+            index: pattern.variables().enumerate().map(|(index, name)| (name, index)).collect(),
+        }
+    }
+
+    /// For values that several routes share: they know the request, but no pattern's variables.
+    pub(super) fn of_no_pattern() -> Self {
+        Self { pattern: None, index: HashMap::new() }
+    }
+
+    fn variables(&self) -> impl Iterator<Item = &'a str> {
+        self.pattern.into_iter().flat_map(Pattern::variables)
     }
 
     pub(super) fn parse(&self, word: Word<'_>, problems: &mut Problems) -> Option<Template> {
@@ -42,10 +54,10 @@ impl<'a> Templates<'a> {
             return None;
         }
         let problem = problems.error(bad.what);
-        match keys::closest(place.as_str(), self.pattern.variables()) {
+        match keys::closest(place.as_str(), self.variables()) {
             Some(meant) => problem.at(place.at(), read::did_you_mean(meant)),
             None => {
-                let own = self.pattern.variables().map(|name| format!("{{{name}}}, ")).collect::<String>();
+                let own = self.variables().map(|name| format!("{{{name}}}, ")).collect::<String>();
                 let all = format!("{own}{{query.NAME}}, {{header.NAME}} and {{cookie.NAME}}");
                 problem.at(place.at(), "write `{{` for a brace").help(format!("here are {all}"))
             }
