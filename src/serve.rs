@@ -10,7 +10,7 @@ use crate::{
     observe::Outcome,
     route::Found,
     shard::Shard,
-    snapshot::{Queue, Route, Service, Snapshot, Target},
+    snapshot::{AmqpService, Route, Service, Snapshot, Target},
     template::{Escape, Template},
     upstream::{self, Asker, Body, Connection},
 };
@@ -56,8 +56,8 @@ pub async fn request<'s>(
             let response = call(request, route, &snapshot.services[*index], snapshot, shard).await?; // 408, 413, 502…504
             Ok(Reply::Response(response, route))
         }
-        Target::Queue(index) => {
-            let made = publish(request, route, &snapshot.queues[*index], snapshot, shard).await?; // 408, 413, 502…504
+        Target::Amqp(index) => {
+            let made = publish(request, route, &snapshot.amqp[*index], snapshot, shard).await?; // 408, 413, 502…504
             Ok(Reply::Made(Box::new(made)))
         }
         Target::Fixed(fixed) => Ok(Reply::Fixed(fixed)),
@@ -217,7 +217,7 @@ async fn call(
 async fn publish(
     request: &mut Request<'_>,
     route: &Route,
-    queue: &Arc<Queue>,
+    queue: &Arc<AmqpService>,
     snapshot: &Snapshot,
     shard: &Shard,
 ) -> Result<Made, Failure> {
@@ -254,7 +254,7 @@ async fn publish(
 fn message(
     request: &Request<'_>,
     route: &Route,
-    queue: &Arc<Queue>,
+    queue: &Arc<AmqpService>,
     body: Vec<u8>,
     patience: Duration,
 ) -> Result<Call, Failure> {

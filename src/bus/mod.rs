@@ -30,7 +30,7 @@ pub use self::{
 use crate::{
     http::reply::Made,
     runtime::{Question, Unanswered, Waiting},
-    snapshot::Queue,
+    snapshot::AmqpService,
 };
 
 /// A short string of AMQP (0-9-1 specification §4.2.5.3): what an exchange or a routing key may have.
@@ -42,7 +42,7 @@ pub type Postbox = Sender<Question<Call, Result<Made, Fault>>>;
 /// A message to be published, and how long its answer is wanted.
 #[derive(Debug)]
 pub struct Call {
-    pub queue: Arc<Queue>,
+    pub queue: Arc<AmqpService>,
     pub exchange: String,
     pub key: String,
     pub message: Message,

@@ -1,9 +1,9 @@
 //! The tree as written → a [`Config`]. Every function here goes on after a mistake, so that one run shows them all.
 
+mod amqp;
 mod defaults;
 mod listen;
 mod log;
-mod queue;
 pub(super) mod read;
 mod reply;
 mod route;
@@ -71,7 +71,7 @@ pub(super) fn config(
     if problems.errors() == 0 {
         services.warn_of_unused(problems);
     }
-    let (services, queues) = (services.list, services.queues.list);
+    let (services, amqp) = (services.list, services.amqp.list);
     let log = log::read(fields.get("log"), problems);
     Config {
         listen,
@@ -83,7 +83,7 @@ pub(super) fn config(
         trusted_proxies,
         limits: defaults.limits,
         services,
-        queues,
+        amqp,
         routes,
         log,
     }

@@ -29,7 +29,7 @@ pub const ALL: [&Keys; 17] = [
     &SERVICE,
     &SERVICE_TLS,
     &SERVER,
-    &QUEUE,
+    &AMQP,
     &BROKER,
     &ROUTE,
     &LOG,
@@ -167,7 +167,7 @@ pub const SERVER: Keys = Keys {
     ],
 };
 
-pub const QUEUE: Keys = Keys {
+pub const AMQP: Keys = Keys {
     table: "a service behind a broker",
     keys: &[
         key("servers", "brokers: amqp://user:password@host:port/vhost, or amqps://"),

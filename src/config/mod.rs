@@ -37,7 +37,7 @@ pub struct Config {
     pub limits: Limits,
     pub services: Vec<Service>,
     /// Services behind a broker.
-    pub queues: Vec<Queue>,
+    pub amqp: Vec<AmqpService>,
     pub routes: Vec<Route>,
     pub log: Log,
 }
@@ -136,7 +136,7 @@ impl Default for ServiceTls {
 
 /// A service that is reached through a broker (AMQP 0-9-1).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Queue {
+pub struct AmqpService {
     /// The name in `[services]`; for a URL written directly in a route, that URL without its key.
     pub name: Arc<str>,
     /// Tried in this order, those that are `backup` last.
@@ -262,8 +262,8 @@ pub struct Route {
 pub enum Target {
     /// Index into [`Config::services`].
     Service(usize),
-    /// Index into [`Config::queues`].
-    Queue(usize),
+    /// Index into [`Config::amqp`].
+    Amqp(usize),
     Fixed(Fixed),
     Redirect {
         code: u16,

@@ -241,7 +241,7 @@ impl State {
 
     /// Lets the bus thread connect to the brokers of a snapshot.
     fn connect(&mut self, snapshot: &Snapshot) -> Result<(), String> {
-        let configured = self.bus.configure(snapshot.queues.clone());
+        let configured = self.bus.configure(snapshot.amqp.clone());
         configured.map_err(|error| format!("the thread for brokers cannot start: {error}"))
     }
 }
@@ -387,7 +387,7 @@ fn described(route: &config::Route, config: &Config) -> (String, String) {
     let mut route = config::Route { place: "".into(), ..route.clone() };
     let service = match &mut route.target {
         config::Target::Service(index) => &*config.services[std::mem::take(index)].name,
-        config::Target::Queue(index) => &*config.queues[std::mem::take(index)].name,
+        config::Target::Amqp(index) => &*config.amqp[std::mem::take(index)].name,
         config::Target::Fixed(_) | config::Target::Redirect { .. } => "",
     };
     (key, format!("{service} {route:?}"))

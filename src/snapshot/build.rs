@@ -8,7 +8,7 @@ use std::{
 
 use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
 
-use super::{Dial, Endpoint, ListenerFacts, Queue, Route, Service, Snapshot, Target};
+use super::{AmqpService, Dial, Endpoint, ListenerFacts, Route, Service, Snapshot, Target};
 use crate::{
     auth::revocation::RevocationCell,
     balance::{Facts, Health, Policy},
@@ -42,7 +42,7 @@ pub struct Identities {
     version: u64,
     services: HashMap<Arc<str>, ServiceIdentity>,
     endpoints: HashMap<EndpointKey, (usize, Arc<Health>)>,
-    queues: HashMap<Arc<str>, Arc<Queue>>,
+    amqp: HashMap<Arc<str>, Arc<AmqpService>>,
     next_service: usize,
     next_endpoint: usize,
     next_revision: u64,
@@ -95,7 +95,7 @@ pub fn build(
             .flat_map(|service| &service.endpoints)
             .any(|endpoint| endpoint.own_listener.is_some()),
         services,
-        queues: config.queues.iter().map(|queue| build_queue(queue, identities, numbers)).collect(),
+        amqp: config.amqp.iter().map(|queue| build_amqp(queue, identities, numbers)).collect(),
         listeners: config
             .listen
             .iter()
@@ -126,7 +126,7 @@ fn build_route(route: &config::Route, numbers: &mut dyn Numbers) -> Route {
         metric: numbers.route(route.pattern.text()),
         target: match &route.target {
             config::Target::Service(index) => Target::Service(*index),
-            config::Target::Queue(index) => Target::Queue(*index),
+            config::Target::Amqp(index) => Target::Amqp(*index),
             config::Target::Fixed(fixed) => Target::Fixed(fixed.clone()),
             config::Target::Redirect { code, location } => {
                 Target::Redirect { code: *code, location: location.clone() }
@@ -146,15 +146,19 @@ fn build_route(route: &config::Route, numbers: &mut dyn Numbers) -> Route {
 }
 
 /// What did not change keeps its place, and with it its calls under way.
-fn build_queue(queue: &config::Queue, identities: &mut Identities, numbers: &mut dyn Numbers) -> Arc<Queue> {
-    if let Some(known) = identities.queues.get(&queue.name).filter(|known| known.config == *queue) {
+fn build_amqp(
+    queue: &config::AmqpService,
+    identities: &mut Identities,
+    numbers: &mut dyn Numbers,
+) -> Arc<AmqpService> {
+    if let Some(known) = identities.amqp.get(&queue.name).filter(|known| known.config == *queue) {
         return Arc::clone(known);
     }
     let metric = numbers.service(&queue.name);
     let shown = queue.brokers.first().map_or("", |broker| &broker.shown);
     let endpoint = numbers.endpoint(metric, shown);
-    let built = Arc::new(Queue { config: queue.clone(), metric, endpoint });
-    identities.queues.insert(Arc::clone(&queue.name), Arc::clone(&built));
+    let built = Arc::new(AmqpService { config: queue.clone(), metric, endpoint });
+    identities.amqp.insert(Arc::clone(&queue.name), Arc::clone(&built));
     built
 }
 

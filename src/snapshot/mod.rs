@@ -31,7 +31,7 @@ pub struct Snapshot {
     pub routes: Vec<Route>,
     pub services: Vec<Service>,
     /// Services behind a broker. One that did not change is the same as in the snapshot before.
-    pub queues: Vec<Arc<Queue>>,
+    pub amqp: Vec<Arc<AmqpService>>,
     pub listeners: Vec<ListenerFacts>,
     pub trusted_proxies: Vec<Network>,
     /// For listeners with TLS, by shard; empty when there is none.
@@ -79,8 +79,8 @@ pub struct Route {
 pub enum Target {
     /// Index into [`Snapshot::services`].
     Service(usize),
-    /// Index into [`Snapshot::queues`].
-    Queue(usize),
+    /// Index into [`Snapshot::amqp`].
+    Amqp(usize),
     Fixed(Fixed),
     Redirect {
         code: u16,
@@ -108,8 +108,8 @@ pub struct Service {
 
 /// A service behind a broker.
 #[derive(Debug)]
-pub struct Queue {
-    pub config: config::Queue,
+pub struct AmqpService {
+    pub config: config::AmqpService,
     /// Its numbers in metrics and logs, as a service and as an endpoint.
     pub metric: u32,
     pub endpoint: u32,

@@ -5,8 +5,8 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 use rustls::pki_types::ServerName;
 
 use super::{
+    amqp::{self, Brokered},
     defaults::{self, Defaults},
-    queue::{self, Queues},
     read::{self, Fields},
     tls::authorities_of,
     units, url,
@@ -33,7 +33,7 @@ pub(super) const KEEPALIVE_MAX: u32 = 65_536;
 /// The services of a configuration: those of `[services]`, and those that routes name by URL.
 pub(super) struct Services<'a> {
     pub list: Vec<Service>,
-    pub queues: Queues,
+    pub amqp: Brokered,
     defaults: &'a Defaults,
     by_name: HashMap<String, usize>,
     by_url: HashMap<String, usize>,
@@ -52,7 +52,7 @@ impl<'a> Services<'a> {
     ) -> Self {
         let mut services = Self {
             list: Vec::new(),
-            queues: Queues::default(),
+            amqp: Brokered::default(),
             defaults,
             by_name: HashMap::new(),
             by_url: HashMap::new(),
@@ -61,8 +61,8 @@ impl<'a> Services<'a> {
         let Some(table) = entry.and_then(|entry| read::table(entry, problems)) else { return services };
         for entry in &table.entries {
             check_name(entry, problems);
-            if queue::is_queue(&entry.node) {
-                services.queues.read(entry, problems);
+            if amqp::is_amqp(&entry.node) {
+                services.amqp.read(entry, problems);
                 continue;
             }
             let service = service(entry, defaults, world, files, problems);
@@ -75,10 +75,10 @@ impl<'a> Services<'a> {
 
     /// What a route's target means: a service, or one behind a broker.
     pub(super) fn target(&mut self, target: Word<'_>, problems: &mut Problems) -> Option<Target> {
-        if let Some(index) = self.queues.find(target, problems) {
-            return Some(Target::Queue(index));
+        if let Some(index) = self.amqp.find(target, problems) {
+            return Some(Target::Amqp(index));
         }
-        if queue::is_broker(target.as_str()) {
+        if amqp::is_broker(target.as_str()) {
             return None;
         }
         self.find(target, problems).map(Target::Service)

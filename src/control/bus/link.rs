@@ -13,7 +13,7 @@ use lapin::{
 use tokio::sync::watch;
 
 use crate::{
-    config::{BrokerUrl, Queue},
+    config::{AmqpService, BrokerUrl},
     observe::event,
 };
 
@@ -31,7 +31,7 @@ pub(super) struct LinkKey {
 }
 
 impl LinkKey {
-    pub(super) fn of(queue: &Queue) -> Self {
+    pub(super) fn of(queue: &AmqpService) -> Self {
         let mut brokers = queue.brokers.clone();
         brokers.sort_by_key(|broker| broker.backup);
         Self { brokers, heartbeat: queue.heartbeat }

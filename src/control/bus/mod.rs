@@ -28,7 +28,7 @@ use crate::{
     http::reply::Made,
     observe::event::{self, Events, Origin},
     runtime::Question,
-    snapshot::Queue,
+    snapshot::AmqpService,
 };
 
 pub(crate) type Asked = Question<Call, Result<Made, Fault>>;
@@ -42,19 +42,19 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Bus {
     events: Events,
     postbox: Postbox,
-    queues: watch::Sender<Vec<Arc<Queue>>>,
+    amqp: watch::Sender<Vec<Arc<AmqpService>>>,
     /// What the thread takes over when it starts.
     ahead: Option<Ahead>,
     thread: Option<(thread::JoinHandle<()>, std_mpsc::Receiver<()>)>,
 }
 
-type Ahead = (mpsc::Receiver<Asked>, watch::Receiver<Vec<Arc<Queue>>>);
+type Ahead = (mpsc::Receiver<Asked>, watch::Receiver<Vec<Arc<AmqpService>>>);
 
 impl Bus {
     pub fn new(events: Events) -> Self {
         let (postbox, calls) = mpsc::channel(WAITING_MAX);
-        let (queues, configured) = watch::channel(Vec::new());
-        Self { events, postbox, queues, ahead: Some((calls, configured)), thread: None }
+        let (amqp, configured) = watch::channel(Vec::new());
+        Self { events, postbox, amqp, ahead: Some((calls, configured)), thread: None }
     }
 
     /// Where shards send their calls.
@@ -64,9 +64,9 @@ impl Bus {
 
     /// From now on these services are served; connections that none of them needs are closed once their calls are answered.
     /// Fails when the system refuses a thread.
-    pub fn configure(&mut self, queues: Vec<Arc<Queue>>) -> io::Result<()> {
-        let needed = !queues.is_empty();
-        self.queues.send_replace(queues);
+    pub fn configure(&mut self, amqp: Vec<Arc<AmqpService>>) -> io::Result<()> {
+        let needed = !amqp.is_empty();
+        self.amqp.send_replace(amqp);
         if !needed || self.thread.is_some() {
             return Ok(());
         }
@@ -88,7 +88,7 @@ impl Bus {
 impl Drop for Bus {
     fn drop(&mut self) {
         // The thread ends when it sees that nobody configures it any more.
-        self.queues = watch::channel(Vec::new()).0;
+        self.amqp = watch::channel(Vec::new()).0;
         if let Some((thread, ended)) = self.thread.take()
             && ended.recv_timeout(2 * STOP_TIMEOUT).is_ok()
             && thread.join().is_err()
@@ -99,9 +99,9 @@ impl Drop for Bus {
 }
 
 /// Stations by the service they are for: the same pointer as long as the service did not change.
-type Stations = HashMap<*const Queue, mpsc::Sender<Asked>>;
+type Stations = HashMap<*const AmqpService, mpsc::Sender<Asked>>;
 
-async fn run(mut calls: mpsc::Receiver<Asked>, mut configured: watch::Receiver<Vec<Arc<Queue>>>) {
+async fn run(mut calls: mpsc::Receiver<Asked>, mut configured: watch::Receiver<Vec<Arc<AmqpService>>>) {
     let mut links: HashMap<LinkKey, Arc<Link>> = HashMap::new();
     let mut stations = Stations::new();
     let mut tasks = JoinSet::new();
@@ -112,8 +112,8 @@ async fn run(mut calls: mpsc::Receiver<Asked>, mut configured: watch::Receiver<V
                 if changed.is_err() {
                     break;
                 }
-                let queues = configured.borrow_and_update().clone();
-                arrange(&queues, &mut links, &mut stations, &mut tasks);
+                let amqp = configured.borrow_and_update().clone();
+                arrange(&amqp, &mut links, &mut stations, &mut tasks);
             }
             Some(asked) = calls.recv() => hand_over(asked, &stations),
             Some(ended) = tasks.join_next() => {
@@ -130,13 +130,13 @@ async fn run(mut calls: mpsc::Receiver<Asked>, mut configured: watch::Receiver<V
 }
 
 fn arrange(
-    queues: &[Arc<Queue>],
+    amqp: &[Arc<AmqpService>],
     links: &mut HashMap<LinkKey, Arc<Link>>,
     stations: &mut Stations,
     tasks: &mut JoinSet<()>,
 ) {
-    stations.retain(|known, _| queues.iter().any(|queue| Arc::as_ptr(queue) == *known));
-    for queue in queues {
+    stations.retain(|known, _| amqp.iter().any(|queue| Arc::as_ptr(queue) == *known));
+    for queue in amqp {
         let place = Arc::as_ptr(queue);
         if stations.contains_key(&place) {
             continue;
@@ -151,7 +151,7 @@ fn arrange(
         tasks.spawn(Station::new(Arc::clone(queue), Arc::clone(link)).run(receive));
         stations.insert(place, send);
     }
-    links.retain(|key, _| queues.iter().any(|queue| LinkKey::of(&queue.config) == *key));
+    links.retain(|key, _| amqp.iter().any(|queue| LinkKey::of(&queue.config) == *key));
 }
 
 fn hand_over(asked: Asked, stations: &Stations) {

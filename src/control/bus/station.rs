@@ -21,7 +21,7 @@ use crate::{
     http::reply::Made,
     observe::event,
     runtime::AnswerTo,
-    snapshot::Queue,
+    snapshot::AmqpService,
 };
 
 /// RabbitMQ's pseudo queue: replies come straight to the channel that published.
@@ -32,7 +32,7 @@ const SWEEP_EVERY: Duration = Duration::from_millis(250);
 const REOPEN_AFTER: Duration = Duration::from_millis(200);
 
 pub(super) struct Station {
-    queue: Arc<Queue>,
+    queue: Arc<AmqpService>,
     link: Arc<Link>,
     waiting: HashMap<u64, Waiting>,
     next: u64,
@@ -62,7 +62,7 @@ enum Ended {
 }
 
 impl Station {
-    pub(super) fn new(queue: Arc<Queue>, link: Arc<Link>) -> Self {
+    pub(super) fn new(queue: Arc<AmqpService>, link: Arc<Link>) -> Self {
         Self { queue, link, waiting: HashMap::new(), next: 0 }
     }
 

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     config::{
-        BrokerUrl, Queue, ReplyBy, Secret, keys,
+        AmqpService, BrokerUrl, ReplyBy, Secret, keys,
         problem::Problems,
         raw::{Entry, Node, Table, Value, Word},
     },
@@ -29,13 +29,13 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// The services behind brokers, and those that routes name by URL.
 #[derive(Default)]
-pub(super) struct Queues {
-    pub list: Vec<Queue>,
+pub(super) struct Brokered {
+    pub list: Vec<AmqpService>,
     by_name: HashMap<String, usize>,
 }
 
 /// Whether a service is behind a broker, by its first URL.
-pub(super) fn is_queue(node: &Node) -> bool {
+pub(super) fn is_amqp(node: &Node) -> bool {
     let servers = match &node.value {
         Value::Table(table) => table.get("servers").map(|entry| &entry.node),
         Value::String(_) | Value::List(_) => Some(node),
@@ -55,7 +55,7 @@ pub(super) fn is_broker(text: &str) -> bool {
     ["amqp://", "amqps://"].iter().any(|scheme| text.starts_with(scheme))
 }
 
-impl Queues {
+impl Brokered {
     /// The index of what is written under a name, or as a URL in a route.
     pub(super) fn find(&mut self, target: Word<'_>, problems: &mut Problems) -> Option<usize> {
         let text = target.as_str();
@@ -70,7 +70,7 @@ impl Queues {
             problems.error(title).at(flag.at(), "a route has a service's name or a URL alone");
             return None;
         }
-        let mut queue = queue_named(&target.shown());
+        let mut queue = service_named(&target.shown());
         let (broker, key) = broker(target, true, problems)?;
         let key = key?;
         queue.name =
@@ -83,7 +83,7 @@ impl Queues {
     }
 
     pub(super) fn read(&mut self, entry: &Entry, problems: &mut Problems) {
-        let mut queue = queue_named(entry.key.as_str());
+        let mut queue = service_named(entry.key.as_str());
         let before = problems.errors();
         match &entry.node.value {
             Value::Table(table) => self::table(entry, table, &mut queue, problems),
@@ -105,8 +105,8 @@ impl Queues {
     }
 }
 
-fn queue_named(name: &str) -> Queue {
-    Queue {
+fn service_named(name: &str) -> AmqpService {
+    AmqpService {
         name: name.into(),
         brokers: Vec::new(),
         exchange: Template::literal(""),
@@ -123,8 +123,8 @@ fn queue_named(name: &str) -> Queue {
 const REPLIES: [(&str, ReplyBy); 3] =
     [("direct", ReplyBy::Direct), ("queue", ReplyBy::Queue), ("none", ReplyBy::None)];
 
-fn table(entry: &Entry, table: &Table, queue: &mut Queue, problems: &mut Problems) {
-    let fields = Fields::new(table, &keys::QUEUE, problems);
+fn table(entry: &Entry, table: &Table, queue: &mut AmqpService, problems: &mut Problems) {
+    let fields = Fields::new(table, &keys::AMQP, problems);
     let key = fields.get("key");
     if let Some(entry) = fields.get("servers") {
         servers(&entry.node, key.is_none(), queue, problems);
@@ -186,7 +186,7 @@ pub(super) fn name(entry: &Entry, templates: &Templates<'_>, problems: &mut Prob
 }
 
 /// Server lines. `with_key`: their paths end with the routing key, the same for all.
-fn servers(node: &Node, with_key: bool, queue: &mut Queue, problems: &mut Problems) {
+fn servers(node: &Node, with_key: bool, queue: &mut AmqpService, problems: &mut Problems) {
     let mut keys: Vec<String> = Vec::new();
     for node in node.items() {
         let (word, mut backup) = match &node.value {
@@ -357,7 +357,7 @@ mod tests {
 
     #[track_caller]
     fn check_url(url: &str, host: &str, port: u16, vhost: &str, key: &str) {
-        let queue = good(&text(&format!("'{url}'"))).queues.remove(0);
+        let queue = good(&text(&format!("'{url}'"))).amqp.remove(0);
         let broker = &queue.brokers[0];
         assert_eq!((&*broker.host, broker.port, &*broker.vhost), (host, port, vhost), "{url}");
         assert_eq!(queue.key.as_literal(), Some(key), "{url}");
@@ -374,7 +374,7 @@ mod tests {
     #[test]
     fn a_password_is_kept_and_never_shown() {
         let config = good(&text("'amqp://gw:p%40ss@rabbit/q'"));
-        let broker = &config.queues[0].brokers[0];
+        let broker = &config.amqp[0].brokers[0];
         assert_eq!((&*broker.user, broker.password.reveal()), ("gw", "p@ss"));
         assert!(!format!("{config:?}").contains("p@ss"));
         assert_eq!(&*broker.shown, "amqp://rabbit:5672/");
@@ -386,20 +386,20 @@ mod tests {
             "{ servers = ['amqp://a/shop', 'amqp://b/shop backup'], exchange = 'x', key = 'k.{query.id}', reply = 'none', \
              headers = ['X-Tenant'], max_reply = '1MiB', in_flight = 10, heartbeat = '5s' }",
         ));
-        let queue = &config.queues[0];
+        let queue = &config.amqp[0];
         assert_eq!(
             (queue.brokers.len(), queue.brokers[1].backup, &*queue.brokers[0].vhost),
             (2, true, "shop")
         );
         assert_eq!((queue.reply, queue.persistent, queue.in_flight), (ReplyBy::None, true, 10));
         assert_eq!(queue.headers, [Arc::from("x-tenant")]);
-        assert!(matches!(config.routes[0].target, Target::Queue(_)));
+        assert!(matches!(config.routes[0].target, Target::Amqp(_)));
     }
 
     #[test]
     fn a_route_may_name_a_queue_by_its_url() {
         let config = good("listen = ':80'\n[routes]\n'/' = 'amqp://r/q'\n'/b' = 'amqp://r/q'\n");
-        assert_eq!((config.queues.len(), &*config.queues[0].name), (1, "amqp://r:5672/q"));
+        assert_eq!((config.amqp.len(), &*config.amqp[0].name), (1, "amqp://r:5672/q"));
     }
 
     #[test]
