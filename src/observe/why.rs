@@ -61,6 +61,8 @@ pub enum Why {
     LoopDetected,
     /// The gateway was told to stop before the request was done.
     Stopping,
+    /// Every endpoint has as many requests as it may.
+    ServiceFull,
     /// A bug: the connection's task panicked.
     Panic,
 }
@@ -76,7 +78,7 @@ pub enum Side {
 }
 
 impl Why {
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::Ok,
         Self::ClientClosed,
         Self::BadRequest,
@@ -104,6 +106,7 @@ impl Why {
         Self::NoResources,
         Self::LoopDetected,
         Self::Stopping,
+        Self::ServiceFull,
         Self::Panic,
     ];
 
@@ -137,6 +140,7 @@ impl Why {
             Self::NoResources => "no_resources",
             Self::LoopDetected => "loop_detected",
             Self::Stopping => "stopping",
+            Self::ServiceFull => "service_full",
             Self::Panic => "panic",
         }
     }
@@ -170,6 +174,7 @@ impl Why {
             | Self::NoResources
             | Self::LoopDetected
             | Self::Stopping
+            | Self::ServiceFull
             | Self::Panic => Side::Gateway,
         }
     }

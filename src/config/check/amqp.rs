@@ -129,11 +129,11 @@ fn table(entry: &Entry, table: &Table, queue: &mut AmqpService, problems: &mut P
     if let Some(entry) = fields.get("servers") {
         servers(&entry.node, key.is_none(), queue, problems);
     }
-    if let Some(template) = key.and_then(|entry| name(entry, &Templates::of_no_pattern(), problems)) {
+    if let Some(template) = key.and_then(|entry| name(entry, &Templates::default(), problems)) {
         queue.key = template;
     }
     if let Some(template) =
-        fields.get("exchange").and_then(|entry| name(entry, &Templates::of_no_pattern(), problems))
+        fields.get("exchange").and_then(|entry| name(entry, &Templates::default(), problems))
     {
         queue.exchange = template;
     }

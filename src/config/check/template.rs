@@ -9,27 +9,19 @@ use crate::{
     template::{self, Template},
 };
 
-/// Parses the templates of one route, which know the variables of its pattern.
+/// Parses the templates of one route, which know the variables of its pattern. By default there are none.
+#[derive(Default)]
 pub(super) struct Templates<'a> {
-    pattern: Option<&'a Pattern>,
+    names: Vec<&'a str>,
     index: HashMap<&'a str, usize>,
 }
 
 impl<'a> Templates<'a> {
     pub(super) fn new(pattern: &'a Pattern) -> Self {
         Self {
-            pattern: Some(pattern),
+            names: pattern.variables().collect(),
             index: pattern.variables().enumerate().map(|(index, name)| (name, index)).collect(),
         }
-    }
-
-    /// For values that several routes share: they know the request, but no pattern's variables.
-    pub(super) fn of_no_pattern() -> Self {
-        Self { pattern: None, index: HashMap::new() }
-    }
-
-    fn variables(&self) -> impl Iterator<Item = &'a str> {
-        self.pattern.into_iter().flat_map(Pattern::variables)
     }
 
     pub(super) fn parse(&self, word: Word<'_>, problems: &mut Problems) -> Option<Template> {
@@ -54,10 +46,10 @@ impl<'a> Templates<'a> {
             return None;
         }
         let problem = problems.error(bad.what);
-        match keys::closest(place.as_str(), self.variables()) {
+        match keys::closest(place.as_str(), self.names.iter().copied()) {
             Some(meant) => problem.at(place.at(), read::did_you_mean(meant)),
             None => {
-                let own = self.variables().map(|name| format!("{{{name}}}, ")).collect::<String>();
+                let own = self.names.iter().map(|name| format!("{{{name}}}, ")).collect::<String>();
                 let all = format!("{own}{{query.NAME}}, {{header.NAME}} and {{cookie.NAME}}");
                 problem.at(place.at(), "write `{{` for a brace").help(format!("here are {all}"))
             }
