@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     auth::Desk,
+    bus,
     clock::Tick,
     control::Report,
     http::{date, id},
@@ -60,6 +61,8 @@ pub struct Plan {
     pub spread: Arc<Spread>,
     /// Of the same mailbox, for the answers to this shard's questions.
     pub postbox: Postbox<Message>,
+    /// Where calls to brokers go.
+    pub bus: bus::Postbox,
     pub access: access::Log,
     pub events: event::Events,
     pub connections_max: usize,
@@ -82,6 +85,7 @@ pub struct Shard {
     pub waiting: Rc<Waiting>,
     /// Where tokens are looked at.
     pub desk: RefCell<Desk>,
+    pub bus: bus::Postbox,
     pub connections_max: usize,
     /// How many connections each shard has.
     pub spread: Arc<Spread>,
@@ -132,6 +136,7 @@ pub fn run(plan: Plan) {
         shards,
         spread,
         postbox,
+        bus,
         access,
         events,
         connections_max,
@@ -180,6 +185,7 @@ pub fn run(plan: Plan) {
             handshakes,
             desk: RefCell::new(Desk::new(seed.rotate_left(17))),
             waiting: Waiting::new(postbox, Message::Answer),
+            bus,
             connections_max,
             spread,
             shards,

@@ -45,6 +45,14 @@ pub enum Why {
     UpstreamTruncated,
     /// The response body stalled; the client saw a broken message.
     UpstreamStalled,
+    /// No broker can be reached, or it takes no messages.
+    BrokerDown,
+    /// Too many calls to a broker are under way.
+    BrokerBusy,
+    /// The broker knows nobody who takes the message.
+    Unroutable,
+    /// A worker answered that it failed.
+    UpstreamFailed,
     /// The gateway has no room for another client connection.
     TooManyConnections,
     /// The gateway has no room for another upstream connection (descriptors, memory).
@@ -100,7 +108,7 @@ pub enum Side {
 }
 
 impl Why {
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 44] = [
         Self::Ok,
         Self::ClientClosed,
         Self::BadRequest,
@@ -120,6 +128,10 @@ impl Why {
         Self::UpstreamBadResponse,
         Self::UpstreamTruncated,
         Self::UpstreamStalled,
+        Self::BrokerDown,
+        Self::BrokerBusy,
+        Self::Unroutable,
+        Self::UpstreamFailed,
         Self::TooManyConnections,
         Self::NoResources,
         Self::LoopDetected,
@@ -165,6 +177,10 @@ impl Why {
             Self::UpstreamBadResponse => "upstream_bad_response",
             Self::UpstreamTruncated => "upstream_truncated",
             Self::UpstreamStalled => "upstream_stalled",
+            Self::BrokerDown => "broker_down",
+            Self::BrokerBusy => "broker_busy",
+            Self::Unroutable => "unroutable",
+            Self::UpstreamFailed => "upstream_failed",
             Self::TooManyConnections => "too_many_connections",
             Self::NoResources => "no_resources",
             Self::LoopDetected => "loop_detected",
@@ -223,7 +239,11 @@ impl Why {
             | Self::UpstreamReset
             | Self::UpstreamBadResponse
             | Self::UpstreamTruncated
-            | Self::UpstreamStalled => Side::Upstream,
+            | Self::UpstreamStalled
+            | Self::BrokerDown
+            | Self::BrokerBusy
+            | Self::Unroutable
+            | Self::UpstreamFailed => Side::Upstream,
             Self::TooManyConnections
             | Self::NoResources
             | Self::LoopDetected
