@@ -35,6 +35,15 @@ enum Command {
         #[arg(short = 'T')]
         print: bool,
     },
+    /// Look at tokens.
+    #[command(subcommand)]
+    Token(Token),
+}
+
+#[derive(Subcommand)]
+enum Token {
+    /// Whether tokens have a good signature, by the very code a route uses.
+    Verify(cli::token::Verify),
 }
 
 #[derive(clap::Args)]
@@ -53,6 +62,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.command {
         Some(Command::Check { config, print }) => ExitCode::from(cli::check::check(config.as_deref(), print)),
+        Some(Command::Token(Token::Verify(verify))) => ExitCode::from(cli::token::verify(&verify)),
         Some(Command::Run(run)) => serve(&run),
         None => serve(&arguments.run),
     }
