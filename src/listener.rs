@@ -30,7 +30,7 @@ const HANDSHAKES_END: Duration = Duration::from_millis(500);
 /// Starts accepting on `socket`, the listener number `number` of the configuration.
 pub fn start(shard: &Rc<Shard>, number: usize, socket: Socket) -> io::Result<()> {
     let listener = Listener::adopt(socket)?;
-    shard.listening(listener.handle());
+    shard.listening(number, listener.handle());
     let accepting = Rc::clone(shard);
     let broken = Rc::clone(shard);
     spawn(
@@ -49,6 +49,10 @@ pub fn start(shard: &Rc<Shard>, number: usize, socket: Socket) -> io::Result<()>
 
 /// Closes a listener without losing anybody whom the kernel has told that the connection stands.
 pub async fn close(listener: ListenerHandle) {
+    if listener.has_others() {
+        // Who waits there is theirs now.
+        return listener.leave();
+    }
     listener.refuse_new();
     sleep(HANDSHAKES_END).await;
     // Nobody can come to who is waiting now; the listener's own task takes them.

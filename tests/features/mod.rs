@@ -21,3 +21,4 @@ mod spread;
 mod streaming;
 mod tls;
 mod tls_services;
+mod upgrade;
