@@ -183,9 +183,18 @@ impl Gateway {
         let system = |error| StartError::System { what: "TLS cannot be prepared", error };
         let tls = Tls::new(count).map_err(system)?;
         let ticket_keys = tls.keys();
-        let (builder, first) =
-            Builder::start(options.source, config, files, bound, Arc::clone(&names), log.handle(), tls, seed)
-                .map_err(StartError::Config)?;
+        let (builder, first) = Builder::start(
+            options.source,
+            config,
+            files,
+            bound,
+            Arc::clone(&names),
+            log.handle(),
+            tls,
+            count,
+            seed,
+        )
+        .map_err(StartError::Config)?;
         notes.extend(first.warnings.iter().cloned());
         let builder = Arc::new(builder);
 
@@ -327,9 +336,10 @@ impl Gateway {
     /// The same when a successor accepts at what it has `taken`.
     fn leave(&self, taken: &Taken) -> bool {
         if let Some(control) = &self.control {
-            control.drain();
-            if taken.admin {
-                control.leave_admin();
+            // Who asks at a port that both have wants to know whether the gateway serves: it does.
+            match taken.admin {
+                true => control.leave_admin(),
+                false => control.drain(),
             }
         }
         let handed_over: Arc<[usize]> = taken.listeners.as_slice().into();

@@ -52,9 +52,10 @@ fn state_of(config: Option<&Path>) -> Result<PathBuf, String> {
 fn answer(command: Command, state: &Path) -> Result<(u8, String), String> {
     let path = socket_path(state);
     let absent = |error: io::Error| {
-        let remedy = match error.kind() {
-            io::ErrorKind::PermissionDenied => "it belongs to another user: try sudo",
-            _ => "it does not run, runs as another user, or has another `state` (--state)",
+        let remedy = if error.kind() == io::ErrorKind::PermissionDenied {
+            "it belongs to another user: try sudo"
+        } else {
+            "it does not run, runs as another user, or has another `state` (--state)"
         };
         format!("no gateway can be asked at {}: {error}; {remedy}", path.display())
     };

@@ -312,9 +312,9 @@ impl Predecessor {
     /// Says why this process does not start.
     pub(super) fn failed(&self, why: &str) {
         // A message has a bound; its beginning says what matters.
-        let end = why.floor_char_boundary(MESSAGE_BYTES_MAX / 8);
+        let beginning: String = why.chars().take(MESSAGE_BYTES_MAX / 16).collect();
         // Who does not listen learns it from the end of this process.
-        let _ = self.talk.send(&json!({ "failed": why[..end] }), &[]);
+        let _ = self.talk.send(&json!({ "failed": beginning }), &[]);
     }
 
     /// Says that this process listens, and waits for its turn.

@@ -19,11 +19,11 @@ use monoio::{
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    net::Shutdown,
+    net::{Shutdown, SocketFlags, acceptfrom_with},
 };
 use socket2::{Domain, Protocol, SockAddr, SockFilter, SockRef, Socket as RawSocket, Type};
 
-use super::{Accepted, deadline::Slot};
+use super::{Accepted, Detached, deadline::Slot};
 
 /// Who connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -348,6 +348,26 @@ impl Listener {
                 Ok((Accepted::unix(stream), Peer::Unix))
             }
         }
+    }
+}
+
+impl Listener {
+    /// One of those who wait, if there is one.
+    ///
+    /// Of several accepts that are pending for a socket, in whatever process, the kernel wakes one for each connection. If that is one which
+    /// is being cancelled, nobody else learns of it: who leaves a socket must look once more.
+    pub fn accept_waiting(&self) -> Option<(Accepted, Peer)> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let accepted = self.control.slot.with_socket(|socket| acceptfrom_with(socket, flags))?;
+        let (descriptor, peer) = accepted.ok()?;
+        let (connection, peer) = match self.kind {
+            Kind::Tcp(_) => {
+                let peer = SocketAddr::try_from(peer?).ok()?;
+                (Detached::Tcp(descriptor), Peer::Tcp(canonical(peer)))
+            }
+            Kind::Unix(_) => (Detached::Unix(descriptor), Peer::Unix),
+        };
+        Some((connection.attach().ok()?, peer))
     }
 }
 
