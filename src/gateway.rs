@@ -1,5 +1,6 @@
 //! A running gateway: configuration → sockets → shards and control, and back.
 
+mod auth;
 mod build;
 pub mod life;
 mod presence;
@@ -254,6 +255,7 @@ impl Gateway {
         gateway.log = Some(log);
 
         let shards = ShardMailboxes { shards: gateway.shards.clone() };
+        let builder_keys = builder.keys();
         let (build, follow) = (Arc::clone(&builder), Arc::clone(&builder));
         let control = Control::start(control::Parts {
             admin: admin.map(Socket::into_tcp),
@@ -263,6 +265,7 @@ impl Gateway {
             build: Arc::new(move |cause| build.rebuild(cause)),
             first,
             follow: Some(follow),
+            keys: builder_keys,
             chores: vec![Chore {
                 every: tls::ROTATE_EVERY,
                 run: Box::new(move || tls::rotate(&ticket_keys)),

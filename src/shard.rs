@@ -13,6 +13,7 @@ use rustls::ServerConfig;
 use tokio::sync::oneshot;
 
 use crate::{
+    auth::Desk,
     bus,
     clock::Tick,
     control::Report,
@@ -83,6 +84,8 @@ pub struct Shard {
     pub handshakes: Rc<Turnstile>,
     /// What other threads were asked.
     pub waiting: Rc<Waiting>,
+    /// Where tokens are looked at.
+    pub desk: RefCell<Desk>,
     pub bus: bus::Postbox,
     pub connections_max: usize,
     /// How many connections each shard has.
@@ -182,6 +185,7 @@ pub fn run(plan: Plan) {
             metrics,
             upstreams,
             handshakes,
+            desk: RefCell::new(Desk::new(seed.rotate_left(17))),
             waiting: Waiting::new(postbox, Message::Answer),
             bus,
             connections_max,
@@ -244,6 +248,7 @@ impl Shard {
                     sweeper.timers.clock.now_us();
                     let snapshot = sweeper.snapshot();
                     sweeper.upstreams.sweep(&snapshot);
+                    sweeper.desk.borrow_mut().sweep(sweeper.unix_s());
                     sweeper.let_go_of_the_gone();
                     sweeper.buffers.trim();
                 }
@@ -261,7 +266,10 @@ impl Shard {
     fn receive(self: &Rc<Self>, message: Message) -> ControlFlow<()> {
         match message {
             Message::Report(spare, answer) => {
-                let metrics = self.metrics.borrow_mut().hand_over(*spare);
+                let tokens = self.desk.borrow_mut().take_counts();
+                let mut metrics = self.metrics.borrow_mut().hand_over(*spare);
+                metrics.counters.tokens_known = tokens.known;
+                metrics.counters.tokens_verified = tokens.verified;
                 // Refused only when control has ended.
                 let _ = answer.send(Report { metrics, gauges: self.gauges() });
                 ControlFlow::Continue(())
@@ -294,6 +302,7 @@ impl Shard {
 
     fn gauges(&self) -> Gauges {
         let (idle, open) = self.upstreams.connections();
+        let (tokens, token_bytes) = self.desk.borrow().kept();
         Gauges {
             connections: self.open.get() as u64,
             requests_in_flight: self.in_flight.get() as u64,
@@ -301,6 +310,8 @@ impl Shard {
             upstream_open: open as u64,
             buffer_bytes: self.buffers.lent_bytes(),
             buffer_stock_bytes: self.buffers.stock_bytes(),
+            tokens: tokens as u64,
+            token_bytes: token_bytes as u64,
             snapshot_version: self.snapshot().version,
         }
     }
@@ -489,6 +500,11 @@ impl Shard {
             *date = (now, date::imf_fixdate(now));
         }
         date.1
+    }
+
+    /// Unix time in seconds, as of the last reading of the clock.
+    pub fn unix_s(&self) -> u64 {
+        self.timers.clock.unix(self.timers.clock.recent_us()).as_secs()
     }
 
     /// A request id: UUIDv7 (RFC 9562 §5.7).

@@ -9,6 +9,7 @@ mod admin;
 pub mod bus;
 mod collect;
 mod commands;
+mod jwks;
 mod logs;
 mod notify;
 mod page;
@@ -36,6 +37,7 @@ use tokio::sync::{mpsc, oneshot, watch as tokio_watch};
 use crate::observe::{NamesCell, event, event::Origin, writer::Handle as LogHandle};
 
 pub use commands::{Command, pid_path, socket_path};
+pub use jwks::FetchedKeys;
 pub use logs::settings as log_settings;
 pub use notify::Notifier;
 pub use reload::{Build, Built, Cause, CertificateFacts, Inputs, Refused};
@@ -75,6 +77,8 @@ pub struct Parts {
     pub first: Built,
     /// The host names in the configuration, looked up again from time to time.
     pub follow: Option<Arc<dyn Follow>>,
+    /// Keys that are to be fetched, now and after every reload.
+    pub keys: tokio_watch::Receiver<Vec<Arc<FetchedKeys>>>,
     /// What is to be done from time to time.
     pub chores: Vec<Chore>,
     /// Whether to look for changes of the files.
@@ -242,6 +246,7 @@ async fn run(
     if let Some(follow) = parts.follow {
         tasks.spawn(Follower::new(follow, triggers.clone()).run());
     }
+    tasks.spawn(jwks::run(parts.keys));
     tasks.spawn(reloader.run(triggers_in));
     tasks.spawn(Retirement::new(Arc::clone(&parts.shards), Arc::clone(&status)).run(retired));
     for Chore { every, run } in parts.chores {

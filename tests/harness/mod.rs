@@ -5,6 +5,7 @@
 mod client;
 mod directory;
 mod gateway;
+pub mod issuer;
 mod load;
 mod message;
 mod process;
@@ -23,4 +24,4 @@ pub use process::Coregate;
 pub use program::{Nginx, Wrk, reserve};
 pub use tls::{Authority, TlsClient};
 pub use upstream::{Peer, Upstream, ok};
-pub use wait::{PATIENCE, now, pause, wait_until};
+pub use wait::{PATIENCE, now, now_unix, pause, wait_until};
