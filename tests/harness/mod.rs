@@ -18,7 +18,7 @@ mod wait;
 pub use client::{Client, ReplyError};
 pub use directory::Directory;
 pub use gateway::{Gateway, driver};
-pub use load::Load;
+pub use load::{Load, Over};
 pub use message::{Reply, Request};
 pub use process::Coregate;
 pub use program::{Nginx, Wrk, reserve};
