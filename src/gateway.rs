@@ -1,5 +1,6 @@
 //! A running gateway: configuration → sockets → shards and control, and back.
 
+mod auth;
 mod build;
 mod tls;
 
@@ -21,6 +22,7 @@ use self::{build::Builder, tls::Tls};
 use crate::{
     config::{Address, Config, Driver, Listen, Loaded, Shards},
     control::{self, Chore, Control, Report, Signal},
+    listener::Spread,
     observe::{Metrics, NamesCell, event, writer},
     runtime::{DriverUsed, Postbox, Runtime, Socket, mailbox, why_blocked},
     shard::{self, Message, Plan},
@@ -160,9 +162,18 @@ impl Gateway {
         let system = |error| StartError::System { what: "TLS cannot be prepared", error };
         let tls = Tls::new(count).map_err(system)?;
         let ticket_keys = tls.keys();
-        let (builder, first) =
-            Builder::start(options.source, config, files, bound, Arc::clone(&names), log.handle(), tls, seed)
-                .map_err(StartError::Config)?;
+        let (builder, first) = Builder::start(
+            options.source,
+            config,
+            files,
+            bound,
+            Arc::clone(&names),
+            log.handle(),
+            tls,
+            count,
+            seed,
+        )
+        .map_err(StartError::Config)?;
         notes.extend(first.warnings.iter().cloned());
         let builder = Arc::new(builder);
 
@@ -178,21 +189,34 @@ impl Gateway {
             warnings: notes,
             log: None,
         };
+        let system = |error| StartError::System { what: "a shard cannot start", error };
+        let mut mailboxes = Vec::with_capacity(count);
+        for _ in 0..count {
+            let (postbox, own) = mailbox(MAILBOX).map_err(system)?;
+            gateway.shards.push(postbox);
+            mailboxes.push(own);
+        }
+        let neighbours: Arc<[_]> = gateway.shards.iter().cloned().collect();
+        let spread = Arc::new(Spread::new(count));
         let pinned = matches!(options_shards(count, cores.len()), Pinning::OnePerCore);
-        for (number, access) in access.into_iter().enumerate() {
+        for (number, (access, mailbox)) in access.into_iter().zip(mailboxes).enumerate() {
             let own: Vec<_> = sockets
                 .iter_mut()
                 .enumerate()
                 .filter_map(|(listener, sockets)| Some((listener, sockets.pop()?)))
                 .collect();
             let core = pinned.then(|| cores[number].id);
-            let plan = |mailbox, ready| Plan {
+            let plan = |postbox, ready| Plan {
                 number,
                 core,
                 driver: driver.clone(),
                 sockets: own,
                 snapshot: builder.cell(),
+                bus: builder.bus(),
                 mailbox,
+                shards: Arc::clone(&neighbours),
+                spread: Arc::clone(&spread),
+                postbox,
                 access,
                 events: log.handle().events(),
                 connections_max: connections_max.div_ceil(count),
@@ -205,6 +229,7 @@ impl Gateway {
         gateway.log = Some(log);
 
         let shards = ShardMailboxes { shards: gateway.shards.clone() };
+        let builder_keys = builder.keys();
         let (build, follow) = (Arc::clone(&builder), Arc::clone(&builder));
         let control = Control::start(control::Parts {
             admin,
@@ -214,6 +239,7 @@ impl Gateway {
             build: Arc::new(move |cause| build.rebuild(cause)),
             first,
             follow: Some(follow),
+            keys: builder_keys,
             chores: vec![Chore {
                 every: tls::ROTATE_EVERY,
                 run: Box::new(move || tls::rotate(&ticket_keys)),
@@ -229,17 +255,15 @@ impl Gateway {
     fn start_shard(
         &mut self,
         number: usize,
-        plan: impl FnOnce(crate::runtime::Mailbox<Message>, mpsc::Sender<io::Result<()>>) -> Plan,
+        plan: impl FnOnce(Postbox<Message>, mpsc::Sender<io::Result<()>>) -> Plan,
     ) -> Result<(), StartError> {
         let system = |error| StartError::System { what: "a shard cannot start", error };
-        let (postbox, mailbox) = mailbox(MAILBOX).map_err(system)?;
         let (ready, started) = mpsc::channel();
-        let plan = plan(mailbox, ready);
+        let plan = plan(self.shards[number].clone(), ready);
         let thread = thread::Builder::new()
             .name(format!("shard-{number}"))
             .spawn(move || shard::run(plan))
             .map_err(system)?;
-        self.shards.push(postbox);
         self.threads.push(thread);
         match started.recv() {
             Ok(result) => result.map_err(system),
@@ -314,8 +338,9 @@ impl Gateway {
     fn end(&mut self) {
         drop(self.control.take());
         for shard in self.shards.drain(..) {
-            // A full mailbox still rings; the shard ends when its last postbox is gone.
-            let _ = shard.post(Message::Stop);
+            if shard.post(Message::Stop).is_err() {
+                shard.close();
+            }
         }
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {

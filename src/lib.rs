@@ -17,11 +17,14 @@ pub mod serve;
 pub mod shard;
 
 // TALK: I/O with the other side.
+pub mod bus;
 pub mod cli;
 pub mod control;
 pub mod upstream;
+pub mod wire;
 
 // DECIDE: values in, decision out.
+pub mod auth;
 pub mod balance;
 pub mod config;
 pub mod route;

@@ -13,13 +13,16 @@ use rustls::ServerConfig;
 use tokio::sync::oneshot;
 
 use crate::{
+    auth::Desk,
+    bus,
+    clock::Tick,
     control::Report,
     http::{date, id},
-    listener,
+    listener::{self, HandedOver, Spread},
     observe::{Ended, Gauges, Metrics, access, event},
     runtime::{
-        Buffers, DriverUsed, ListenerHandle, Mailbox, Peer, Runtime, Socket, Stream, StreamHandle, Timers,
-        Turnstile, pin_to_core, sleep, spawn,
+        Answer, Buffers, DriverUsed, ListenerHandle, Mailbox, Peer, Postbox, Runtime, Socket, Stream,
+        StreamHandle, Timers, Turnstile, Waiting, pin_to_core, sleep, spawn,
     },
     snapshot::{HeldSnapshot, SnapshotCell, SnapshotReader},
     upstream::Upstreams,
@@ -31,8 +34,14 @@ pub enum Message {
     Report(Box<Metrics>, oneshot::Sender<Report>),
     /// There is a new snapshot: let go of the old one, busy or not.
     NewSnapshot,
+    /// A connection that another shard accepted.
+    HandedOver(HandedOver),
+    /// A service has a place for the first request that waits for one here.
+    Called(usize),
     /// Accept nothing more, end connections at their next message boundary, and say when none is left.
     Drain(std::sync::mpsc::Sender<()>),
+    /// What a question of this shard's was answered with.
+    Answer(Answer),
     /// End everything now.
     Stop,
 }
@@ -47,6 +56,13 @@ pub struct Plan {
     pub sockets: Vec<(usize, Socket)>,
     pub snapshot: Arc<SnapshotCell>,
     pub mailbox: Mailbox<Message>,
+    /// All shards' boxes, this one's included, by number.
+    pub shards: Arc<[Postbox<Message>]>,
+    pub spread: Arc<Spread>,
+    /// Of the same mailbox, for the answers to this shard's questions.
+    pub postbox: Postbox<Message>,
+    /// Where calls to brokers go.
+    pub bus: bus::Postbox,
     pub access: access::Log,
     pub events: event::Events,
     pub connections_max: usize,
@@ -56,7 +72,7 @@ pub struct Plan {
     pub ready: std::sync::mpsc::Sender<io::Result<()>>,
 }
 
-/// Everything a shard owns. Nothing in it is shared with another thread but the snapshot.
+/// Everything a shard owns. Nothing in it is shared with another thread but the snapshot, and the counts of connections.
 pub struct Shard {
     pub number: usize,
     pub timers: Rc<Timers>,
@@ -65,11 +81,21 @@ pub struct Shard {
     pub upstreams: Rc<Upstreams>,
     /// Bounds the handshakes of one turn.
     pub handshakes: Rc<Turnstile>,
+    /// What other threads were asked.
+    pub waiting: Rc<Waiting>,
+    /// Where tokens are looked at.
+    pub desk: RefCell<Desk>,
+    pub bus: bus::Postbox,
     pub connections_max: usize,
+    /// How many connections each shard has.
+    pub spread: Arc<Spread>,
+    shards: Arc<[Postbox<Message>]>,
     snapshot: RefCell<SnapshotReader>,
     access: RefCell<access::Log>,
     date: RefCell<(u64, [u8; 29])>,
     draining: Cell<bool>,
+    /// How long connections may rest; set when the shard drains.
+    idle_until: Cell<Tick>,
     drained: RefCell<Option<std::sync::mpsc::Sender<()>>>,
     listeners: RefCell<Vec<ListenerHandle>>,
     accepting: Cell<usize>,
@@ -95,7 +121,7 @@ pub struct Live {
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a connection between requests is kept when the shard drains. A client under load sends its next request within it and
 /// is told `Connection: close`, where a close at once would cross that request and lose it.
-pub const DRAIN_GRACE: Duration = Duration::from_millis(500);
+pub const DRAIN_GRACE: Duration = Duration::from_secs(2);
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs a shard on this thread until it is told to stop.
@@ -107,6 +133,10 @@ pub fn run(plan: Plan) {
         sockets,
         snapshot,
         mailbox,
+        shards,
+        spread,
+        postbox,
+        bus,
         access,
         events,
         connections_max,
@@ -133,12 +163,17 @@ pub fn run(plan: Plan) {
         let buffers = Rc::new(Buffers::new());
         let metrics = Rc::new(RefCell::new(Metrics::new()));
         let handshakes = Turnstile::new();
+        let callers = Arc::clone(&shards);
         let upstreams = Upstreams::new(
             Rc::clone(&timers),
             Rc::clone(&buffers),
             Rc::clone(&metrics),
             Rc::clone(&handshakes),
             number,
+            Box::new(move |shard, service| {
+                // Where the box is full that shard looks by itself before long.
+                let _ = callers[shard].post(Message::Called(service));
+            }),
             seed,
         );
         let shard = Rc::new(Shard {
@@ -148,11 +183,17 @@ pub fn run(plan: Plan) {
             metrics,
             upstreams,
             handshakes,
+            desk: RefCell::new(Desk::new(seed.rotate_left(17))),
+            waiting: Waiting::new(postbox, Message::Answer),
+            bus,
             connections_max,
+            spread,
+            shards,
             snapshot: RefCell::new(SnapshotReader::new(snapshot)),
             access: RefCell::new(access),
             date: RefCell::new((0, [b' '; 29])),
             draining: Cell::new(false),
+            idle_until: Cell::new(Tick::NEVER),
             drained: RefCell::default(),
             listeners: RefCell::default(),
             accepting: Cell::new(0),
@@ -205,6 +246,7 @@ impl Shard {
                     sweeper.timers.clock.now_us();
                     let snapshot = sweeper.snapshot();
                     sweeper.upstreams.sweep(&snapshot);
+                    sweeper.desk.borrow_mut().sweep(sweeper.unix_s());
                     sweeper.let_go_of_the_gone();
                     sweeper.buffers.trim();
                 }
@@ -219,10 +261,13 @@ impl Shard {
         shard.end().await
     }
 
-    fn receive(&self, message: Message) -> ControlFlow<()> {
+    fn receive(self: &Rc<Self>, message: Message) -> ControlFlow<()> {
         match message {
             Message::Report(spare, answer) => {
-                let metrics = self.metrics.borrow_mut().hand_over(*spare);
+                let tokens = self.desk.borrow_mut().take_counts();
+                let mut metrics = self.metrics.borrow_mut().hand_over(*spare);
+                metrics.counters.tokens_known = tokens.known;
+                metrics.counters.tokens_verified = tokens.verified;
                 // Refused only when control has ended.
                 let _ = answer.send(Report { metrics, gauges: self.gauges() });
                 ControlFlow::Continue(())
@@ -231,10 +276,22 @@ impl Shard {
                 drop(self.snapshot());
                 ControlFlow::Continue(())
             }
+            Message::HandedOver(connection) => {
+                listener::receive(self, connection);
+                ControlFlow::Continue(())
+            }
+            Message::Called(service) => {
+                self.upstreams.call_first(service);
+                ControlFlow::Continue(())
+            }
             Message::Drain(done) => {
                 self.drain();
                 *self.drained.borrow_mut() = Some(done);
                 self.say_when_drained();
+                ControlFlow::Continue(())
+            }
+            Message::Answer(answer) => {
+                self.waiting.arrived(answer);
                 ControlFlow::Continue(())
             }
             Message::Stop => ControlFlow::Break(()),
@@ -243,6 +300,7 @@ impl Shard {
 
     fn gauges(&self) -> Gauges {
         let (idle, open) = self.upstreams.connections();
+        let (tokens, token_bytes) = self.desk.borrow().kept();
         Gauges {
             connections: self.open.get() as u64,
             requests_in_flight: self.in_flight.get() as u64,
@@ -250,16 +308,26 @@ impl Shard {
             upstream_open: open as u64,
             buffer_bytes: self.buffers.lent_bytes(),
             buffer_stock_bytes: self.buffers.stock_bytes(),
+            tokens: tokens as u64,
+            token_bytes: token_bytes as u64,
             snapshot_version: self.snapshot().version,
         }
     }
 
-    /// Accepts nothing more. Connections end at their next message boundary; those between requests get [`DRAIN_GRACE`].
+    /// Closes the listeners when everybody who waits has been accepted. Connections end at their next message boundary; those
+    /// between requests get [`DRAIN_GRACE`].
     fn drain(&self) {
-        self.draining.set(true);
-        self.listeners.borrow().iter().for_each(ListenerHandle::stop);
+        if !self.draining.replace(true) {
+            self.spread.close(self.number);
+            for handle in self.listeners.borrow().iter() {
+                spawn(listener::close(handle.clone()), |text| {
+                    event::error("shard", format_args!("a listener is not closed: {text}"));
+                });
+            }
+        }
         self.timers.clock.now_us();
         let until = self.timers.clock.after(DRAIN_GRACE);
+        self.idle_until.set(until);
         for live in self.connections.borrow().iter().flatten() {
             if !live.serving.get() {
                 live.handle.expect_until(until, &self.timers);
@@ -277,7 +345,9 @@ impl Shard {
     }
 
     fn say_when_drained(&self) {
-        if self.open.get() == 0
+        // One that is on its way here comes by the same mailbox.
+        if self.open.get() + self.accepting.get() == 0
+            && !self.spread.awaits(self.number)
             && let Some(done) = self.drained.borrow_mut().take()
         {
             // Who asked may have given up.
@@ -287,9 +357,12 @@ impl Shard {
 
     /// Ends every connection and waits until nothing is in the kernel's hands. Returns whether that was so in time.
     async fn end(&self) -> bool {
-        self.drain();
+        self.draining.set(true);
+        self.spread.close(self.number);
+        self.listeners.borrow().iter().for_each(ListenerHandle::stop);
         self.timers.clock.now_us();
         let give_up = self.timers.clock.after(STOP_PATIENCE);
+        self.waiting.end();
         loop {
             // In every round: one may have been accepted, or connected, since the last.
             for live in self.connections.borrow().iter().flatten() {
@@ -348,9 +421,27 @@ impl Shard {
         self.draining.get()
     }
 
+    /// Until when connections may rest at most.
+    pub fn idle_until(&self) -> Tick {
+        self.idle_until.get()
+    }
+
     /// Whether there is room for another client connection.
     pub fn has_room(&self) -> bool {
         self.open.get() < self.connections_max
+    }
+
+    /// The shard that should rather serve the next connection, if there is one; it counts that connection from now on.
+    pub fn idler(&self) -> Option<usize> {
+        if self.shards.len() < 2 || self.draining.get() {
+            return None;
+        }
+        self.spread.give(self.number, self.connections_max)
+    }
+
+    /// Passes a connection on to another shard. `false` when that one takes no messages.
+    pub fn hand_over(&self, to: usize, connection: HandedOver) -> bool {
+        self.shards[to].post(Message::HandedOver(connection)).is_ok()
     }
 
     pub(crate) fn listening(&self, handle: ListenerHandle) {
@@ -360,6 +451,7 @@ impl Shard {
 
     pub(crate) fn not_listening(&self) {
         self.accepting.set(self.accepting.get() - 1);
+        self.say_when_drained();
     }
 
     pub(crate) fn refuses(&self) {
@@ -376,6 +468,7 @@ impl Shard {
         self.timers.clock.now_us();
         self.metrics.borrow_mut().connection_opened();
         self.open.set(self.open.get() + 1);
+        self.spread.enter(self.number);
         let mut connections = self.connections.borrow_mut();
         let place = self.free.borrow_mut().pop().unwrap_or_else(|| {
             connections.push(None);
@@ -401,6 +494,11 @@ impl Shard {
             *date = (now, date::imf_fixdate(now));
         }
         date.1
+    }
+
+    /// Unix time in seconds, as of the last reading of the clock.
+    pub fn unix_s(&self) -> u64 {
+        self.timers.clock.unix(self.timers.clock.recent_us()).as_secs()
     }
 
     /// A request id: UUIDv7 (RFC 9562 §5.7).
@@ -448,6 +546,7 @@ impl Live {
         let shard = &self.shard;
         shard.metrics.borrow_mut().connection_closed(ended);
         shard.open.set(shard.open.get() - 1);
+        shard.spread.leave(shard.number);
         let place = self.place.get();
         shard.connections.borrow_mut()[place] = None;
         shard.free.borrow_mut().push(place);

@@ -6,13 +6,15 @@ mod local;
 mod request;
 mod secure;
 mod tunnel;
+mod turn;
+mod whole;
 
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
 use rustls::ServerConfig;
 
 pub use self::{
-    request::{BodyState, Place, Request, View},
+    request::{BodyState, Place, Request, View, cookie},
     secure::Identity,
 };
 use crate::{
@@ -21,15 +23,16 @@ use crate::{
     limits::REFUSAL_TIMEOUT,
     observe::Ended,
     route::Captures,
-    runtime::{Buffer, Peer, Reader, Stream, Writer, spawn},
+    runtime::{Buffer, Peer, Stream, spawn},
     shard::{Live, Shard},
+    wire::{Inbound, Outbound},
 };
 
 /// What a connection owns between and during requests.
 pub struct Client {
     /// `None` while a streamed request body is being passed on.
-    pub reader: Option<Reader>,
-    pub writer: Writer,
+    pub reader: Option<Inbound>,
+    pub writer: Outbound,
     /// Bytes received and not dealt with. Without memory while the connection rests.
     pub buffer: Buffer,
     pub fields: Vec<Field>,
@@ -118,8 +121,8 @@ pub fn serve(
     };
     let mut client = Client {
         is_secure: stream.is_secure(),
-        reader: Some(stream.reader),
-        writer: stream.writer,
+        reader: Some(Inbound::Socket(stream.reader)),
+        writer: Outbound::Socket(stream.writer),
         buffer,
         fields: Vec::new(),
         captures: Captures::default(),

@@ -1,9 +1,11 @@
 //! A request while it is served: its head in the connection's buffer, and what was found out about it.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, net::SocketAddr, rc::Rc};
 
 use super::{Client, Identity};
 use crate::{
+    auth::Verified,
+    balance::{self, Policy},
     failure::{ClientFault, Failure},
     http::{
         BodyLength, Decoder, Field, Known, Normal, RequestHead, Span, Target, head::Version, id, normalise,
@@ -11,11 +13,12 @@ use crate::{
     },
     limits::RETRY_BODY_BYTES_MAX,
     route::{Captures, Found, Index},
-    runtime::{Idle, IoFault, Writer},
+    runtime::{Idle, IoFault},
     shard::Shard,
-    snapshot::{Route, Snapshot},
+    snapshot::{Route, Service, Snapshot},
     template::{Escape, Template, Variable},
     upstream::{Pace, Upload, UploadEnd, Uploaded},
+    wire::Outbound,
 };
 
 /// One request of a connection.
@@ -25,6 +28,8 @@ pub struct Request<'c> {
     pub body: BodyState,
     id: RequestId,
     path: Path,
+    /// What the request's token says, once it was checked.
+    pub verified: Option<Rc<Verified>>,
     pub facts: Facts,
 }
 
@@ -86,6 +91,7 @@ impl<'c> Request<'c> {
             body: BodyState::Untouched,
             id,
             path: Path::None,
+            verified: None,
             facts: Facts { started_us, ..Facts::default() },
         }
     }
@@ -111,15 +117,17 @@ impl<'c> Request<'c> {
             fields: &self.client.fields,
             path: self.path.of(self.client.buffer.unread()),
             captures: &self.client.captures,
+            verified: self.verified.as_deref(),
         }
     }
 
     /// What can be read of the request, the id if it was made here, who made it, and the client's writing half for informational
     /// responses: for sending it.
-    pub fn split(&mut self) -> (View<'_>, Option<&[u8]>, &[u8], Option<&Identity>, &mut Writer) {
+    pub fn split(&mut self) -> (View<'_>, Option<&[u8]>, &[u8], Option<&Identity>, &mut Outbound) {
         let Client { buffer, fields, writer, peer_text, captures, identity, .. } = &mut *self.client;
         let bytes = buffer.unread();
-        let view = View { head: &self.head, bytes, fields, path: self.path.of(bytes), captures };
+        let verified = self.verified.as_deref();
+        let view = View { head: &self.head, bytes, fields, path: self.path.of(bytes), captures, verified };
         let id = match &self.id {
             RequestId::Client(_) => None,
             RequestId::Made(id) => Some(&id[..]),
@@ -287,7 +295,7 @@ impl<'c> Request<'c> {
                 return false;
             }
             self.client.buffer.reserve(4096);
-            match reader.read_or_release(&mut self.client.buffer, crate::clock::Tick::NEVER, until).await {
+            match reader.read_unless_released(&mut self.client.buffer, until).await {
                 Ok(Idle::Bytes(1..)) => {}
                 Ok(Idle::Bytes(0) | Idle::Quiet) | Err(_) => return false,
             }
@@ -305,6 +313,8 @@ pub struct View<'a> {
     /// The path by which routes are matched.
     pub path: &'a [u8],
     captures: &'a Captures,
+    /// What the request's token says.
+    pub verified: Option<&'a Verified>,
 }
 
 impl<'a> View<'a> {
@@ -352,6 +362,21 @@ impl<'a> View<'a> {
         }
     }
 
+    /// By what a hash chooses an endpoint of `service`; `None` where that is not balanced by one, or the request has no such value.
+    pub fn hash_key(&self, service: &Service, peer: Option<SocketAddr>) -> Option<u64> {
+        match service.policy {
+            Policy::IpHash => peer.map(|peer| balance::address_key(peer.ip())),
+            Policy::Hash => {
+                let mut value = Vec::new();
+                self.render(service.hash.as_ref()?, Place::Body(Escape::None), &mut value);
+                (!value.is_empty()).then(|| balance::key(&value))
+            }
+            Policy::RoundRobin | Policy::Random | Policy::LeastConn | Policy::LeastTime | Policy::First => {
+                None
+            }
+        }
+    }
+
     /// Appends a template with this request's values in it.
     pub fn render(&self, template: &Template, place: Place, out: &mut Vec<u8>) {
         let mut in_query = false;
@@ -394,6 +419,16 @@ impl<'a> View<'a> {
                 let cookies = self.fields.iter().filter(|field| field.known == Known::Cookie);
                 let value = cookies.filter_map(|field| cookie(field.value.of(bytes), name.as_bytes())).next();
                 escape.append(value.unwrap_or_default(), out);
+            }
+            Variable::Jwt(claim) => {
+                let mut first = true;
+                let append = |text: &[u8]| {
+                    if !std::mem::take(&mut first) {
+                        out.push(b',');
+                    }
+                    escape.append(text, out);
+                };
+                self.verified.map(|verified| verified.texts(claim, append));
             }
         }
     }
@@ -463,7 +498,7 @@ fn decoded(text: &[u8]) -> Cow<'_, [u8]> {
 }
 
 /// The value of a cookie (RFC 6265 §5.4).
-fn cookie<'v>(value: &'v [u8], name: &[u8]) -> Option<&'v [u8]> {
+pub fn cookie<'v>(value: &'v [u8], name: &[u8]) -> Option<&'v [u8]> {
     value.split(|byte| *byte == b';').find_map(|pair| {
         let pair = pair.trim_ascii_start();
         let rest = pair.strip_prefix(name)?.strip_prefix(b"=")?;

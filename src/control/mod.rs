@@ -6,7 +6,9 @@
 //! for by a shard.
 
 mod admin;
+pub mod bus;
 mod collect;
+mod jwks;
 mod logs;
 mod page;
 mod reload;
@@ -31,6 +33,7 @@ use tokio::sync::{mpsc, oneshot, watch as tokio_watch};
 
 use crate::observe::{NamesCell, event, event::Origin, writer::Handle as LogHandle};
 
+pub use jwks::FetchedKeys;
 pub use logs::settings as log_settings;
 pub use reload::{Build, Built, Cause, CertificateFacts, Inputs, Refused};
 pub use resolve::{Follow, Followed, resolve, resolve_now};
@@ -69,6 +72,8 @@ pub struct Parts {
     pub first: Built,
     /// The host names in the configuration, looked up again from time to time.
     pub follow: Option<Arc<dyn Follow>>,
+    /// Keys that are to be fetched, now and after every reload.
+    pub keys: tokio_watch::Receiver<Vec<Arc<FetchedKeys>>>,
     /// What is to be done from time to time.
     pub chores: Vec<Chore>,
     /// Whether to look for changes of the files.
@@ -208,6 +213,7 @@ async fn run(
     if let Some(follow) = parts.follow {
         tasks.spawn(Follower::new(follow, triggers).run());
     }
+    tasks.spawn(jwks::run(parts.keys));
     tasks.spawn(reloader.run(triggers_in));
     tasks.spawn(Retirement::new(Arc::clone(&parts.shards), Arc::clone(&status)).run(retired));
     for Chore { every, run } in parts.chores {

@@ -95,6 +95,7 @@ impl Gateway {
             build: build(file, first.clone(), sender),
             first,
             follow: None,
+            keys: tokio::sync::watch::Sender::new(Vec::new()).subscribe(),
             chores: Vec::new(),
             watch: true,
             signals: None,

@@ -43,7 +43,7 @@
 //!            DESIGN §17 names, there is no check of a foreign queue in each turn of the loop and no late drop of a JoinHandle.
 //! Rejected   `sync` (0.3 µs a request in a prototype, and a wake through flume and an eventfd); polling by a timer.
 //! Costs      no waker of a shard may leave its thread: monoio panics on that without `sync`.
-//! Revisit    when control has to answer single requests (login, AMQP). `poll-io` stays out, too, until HTTP/2 needs it.
+//! Revisit    `poll-io` stays out, too, until HTTP/2 needs it. (Answers to single requests: 30.)
 //! ```
 //!
 //! ```text
@@ -281,4 +281,66 @@
 //! Rejected   passing the certificate itself by default (4 KiB for each request).
 //! Costs      a proxy in front that does this itself must be one of trusted_proxies.
 //! Revisit    when RFC 9440's Client-Cert is asked for.
+//! ```
+//!
+//! ```text
+//! ## 26. Shards see each other's number of connections   2026-11-22
+//! Question   SO_REUSEPORT spreads connections by a hash: of 40 long-lived ones a shard of four may get 17. What evens that out?
+//! Chosen     Who accepts looks at the counts of all shards (one word each, on its own cache line) and, where the idlest has at least two
+//!            fewer (from 16 on: an eighth), duplicates the descriptor into that shard's mailbox, before a byte is read.
+//! Because    the kernel cannot know which connections live long. The count is reserved by the giver, in the word that also says whether the
+//!            target drains and how many are on their way, so that all who look see the same and none is lost.
+//! Rejected   one accept queue for all (every accept wakes or locks); an eBPF program in the socket group (a capability); moving
+//!            connections later (their buffers and session are a shard's own).
+//! Costs      an exception to rule 4.1: two writes to a shard's own line for each connection. A hand-over costs a dup, a close and a wake.
+//! Revisit    when load differs much between connections: then the counts should weigh them.
+//! ```
+//!
+//! ```text
+//! ## 27. Places at an endpoint are counted by all shards, and waited for in one order   2026-11-22
+//! Question   How can `max_conns` be exact, and who gets a place that comes free?
+//! Chosen     One atomic per endpoint with `max_conns`, on its own cache line, taken with the pick and given back with the lease. With `queue`
+//!            a request that finds none waits on its shard; each shard shows since when its first one waits, and whoever frees a place
+//!            calls the shard with the longest wait, through its mailbox. Newcomers stand behind those who wait; retries do not wait.
+//! Because    a bound per shard is either too low for one that gets more of the load, or no bound. Who waits says so before it looks, and who
+//!            frees looks after: no place is free while somebody waits and was not told; a call that is lost is made up for in 100 ms.
+//! Rejected   a share of `max_conns` for each shard; one lock and one list; polling alone.
+//! Costs      an exception to rule 4.1: two writes to a shared line for each request to such an endpoint. Others pay a compare. Idle
+//!            kept connections are not counted (nor by nginx).
+//! Revisit    if a scrape shows many waiting for long: then shards should steal, not call.
+//! ```
+//!
+//! ```text
+//! ## 28. A hash is rendezvous, with bounded load   2026-11-22
+//! Question   Which consistent hash?
+//! Chosen     Every endpoint gets a score from the key, its own name and its weight; the highest wins, among those with less than 1.25 times
+//!            their share of this shard's requests in flight. A request without a value is spread by two choices.
+//! Because    shares are even without hundreds of points for each server, only the keys of a server that goes move, no table is built, and
+//!            every process decides alike. A key that all have cannot bury one server.
+//! Rejected   a ring (ketama, as nginx's `consistent`): uneven below 160 points for each weight, and places to keep.
+//! Costs      one hash and a logarithm for each endpoint and request; nginx's and ours put a key on different servers.
+//! Revisit    for services with hundreds of endpoints.
+//! ```
+//!
+//! ```text
+//! ## 30. A question to another thread has a seat   2026-11-22
+//! Question   How does a request on a shard wait for what only another thread can say (a login, a key, a broker's reply)?
+//! Chosen     A bounded tokio queue to that thread, and the shard's own mailbox back. The shard keeps a numbered seat for each question; the
+//!            answer names seat and guest, so that one that comes late finds nobody. Dropped questions answer themselves: lost.
+//! Because    the waker stays on its thread (4), a wait that is dropped frees its seat, and a full queue is a 503 at once.
+//! Rejected   monoio's `sync`; a oneshot channel polled by the shard (its waker would cross threads); a socket for each question.
+//! Costs      one box for each answer, and 4,096 questions a shard at most.
+//! Revisit    if the box shows beside an AMQP call.
+//! ```
+//!
+//! ```text
+//! ## 31. A broker's connection is shared, a channel is not   2026-11-22
+//! Question   How many connections and channels do services behind brokers have?
+//! Chosen     One connection for each list of brokers, on one bus thread for the process; one channel in confirm mode for each service, with
+//!            its own consumer for replies. lapin's automatic recovery is off; we connect again ourselves, and publish nothing again.
+//! Because    an exchange that is not there closes a channel: that must not end the calls of another service. A call whose connection
+//!            ended may have been done, so it is a 502 at once; direct replies could not arrive any more anyway.
+//! Rejected   one channel for all; recovery by the library, which would hide the moment in which replies are lost.
+//! Costs      the first call after a start or an outage may meet a 503 while the handshake is under way.
+//! Revisit    when a service needs more than one channel carries (one core of the broker).
 //! ```

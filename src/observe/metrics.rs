@@ -28,6 +28,8 @@ pub struct Metrics {
     pub(super) routes: Vec<RouteMetrics>,
     /// By endpoint number.
     pub(super) endpoints: Vec<[u64; Outcome::ALL.len()]>,
+    /// Requests without a good token, by the issuer's number and why.
+    pub(super) denied: Vec<((u32, Why), u64)>,
 }
 
 /// Events that need no label.
@@ -37,6 +39,8 @@ pub struct Counters {
     pub connections_opened: u64,
     /// Client connections turned away for lack of room.
     pub connections_refused: u64,
+    /// Client connections handed over to a shard with fewer.
+    pub connections_handed_over: u64,
     /// Failed `accept` calls (no descriptors, no memory).
     pub accept_errors: u64,
     /// Connections ended by a panic.
@@ -47,6 +51,8 @@ pub struct Counters {
     pub upstream_reused: u64,
     /// Idle upstream connections that turned out to be closed when they were wanted.
     pub upstream_stale: u64,
+    /// Requests that waited for a place at a service.
+    pub queued: u64,
     /// Attempts after the first.
     pub retries: u64,
     /// Retries not made because the budget was used up.
@@ -59,6 +65,10 @@ pub struct Counters {
     pub tls_resumed: u64,
     /// Those that failed.
     pub tls_failed: u64,
+    /// Tokens that were known already.
+    pub tokens_known: u64,
+    /// Tokens whose signature was checked, and good.
+    pub tokens_verified: u64,
 }
 
 /// A gauge is read when the shard is asked; it is not reset.
@@ -76,6 +86,10 @@ pub struct Gauges {
     pub buffer_bytes: u64,
     /// Bytes of the buffers kept for them.
     pub buffer_stock_bytes: u64,
+    /// Verified tokens that are kept.
+    pub tokens: u64,
+    /// Bytes of them.
+    pub token_bytes: u64,
     /// Version of the snapshot the shard reads.
     pub snapshot_version: u64,
 }
@@ -250,6 +264,14 @@ impl Metrics {
         self.endpoints[index][outcome as usize] += 1;
     }
 
+    /// Counts a request that was denied for its token, or for having none; `auth` is [`super::Names::auth`]'s number.
+    pub fn denied(&mut self, auth: u32, why: Why) {
+        match self.denied.iter_mut().find(|(key, _)| *key == (auth, why)) {
+            Some((_, count)) => *count += 1,
+            None => self.denied.push(((auth, why), 1)),
+        }
+    }
+
     pub fn connection_opened(&mut self) {
         self.counters.connections_opened += 1;
     }
@@ -283,6 +305,7 @@ impl Metrics {
         self.protocols = Default::default();
         self.ended = Default::default();
         self.endpoints.fill([0; Outcome::ALL.len()]);
+        self.denied.clear();
         for route in self.routes.iter_mut().filter(|route| !route.tallies.is_empty()) {
             route.clear();
         }

@@ -7,16 +7,24 @@ use std::{
     io::{self, Write},
     ops::ControlFlow,
     os::unix::net::UnixStream as StdUnixStream,
-    sync::Arc,
-    sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
 };
 
 use monoio::{io::AsyncReadRent, net::UnixStream};
 
-/// The sending side. The shard's [`Mailbox::receive`] ends when the last one is dropped.
+/// The sending side. The shard's [`Mailbox::receive`] ends when the last one is dropped, or one is closed.
 pub struct Postbox<T> {
     queue: SyncSender<T>,
-    bell: Arc<StdUnixStream>,
+    bell: Arc<Bell>,
+}
+
+struct Bell {
+    stream: StdUnixStream,
+    closed: AtomicBool,
 }
 
 impl<T> Clone for Postbox<T> {
@@ -32,8 +40,14 @@ impl<T> Postbox<T> {
             TrySendError::Full(message) | TrySendError::Disconnected(message) => message,
         })?;
         // A full socket buffer means the bell has rung already.
-        let _ = (&*self.bell).write(&[1]);
+        let _ = (&self.bell.stream).write(&[1]);
         Ok(())
+    }
+
+    /// Ends the shard's [`Mailbox::receive`], also when the box is full.
+    pub fn close(&self) {
+        self.bell.closed.store(true, Ordering::Release);
+        let _ = (&self.bell.stream).write(&[1]);
     }
 }
 
@@ -41,6 +55,7 @@ impl<T> Postbox<T> {
 pub struct Mailbox<T> {
     queue: Receiver<T>,
     bell: StdUnixStream,
+    postboxes: Weak<Bell>,
 }
 
 /// Makes both sides of a mailbox for `capacity` messages.
@@ -49,11 +64,13 @@ pub fn mailbox<T>(capacity: usize) -> io::Result<(Postbox<T>, Mailbox<T>)> {
     let (near, far) = StdUnixStream::pair()?;
     near.set_nonblocking(true)?;
     far.set_nonblocking(true)?;
-    Ok((Postbox { queue, bell: Arc::new(near) }, Mailbox { queue: receiver, bell: far }))
+    let bell = Arc::new(Bell { stream: near, closed: AtomicBool::new(false) });
+    let postboxes = Arc::downgrade(&bell);
+    Ok((Postbox { queue, bell }, Mailbox { queue: receiver, bell: far, postboxes }))
 }
 
 impl<T> Mailbox<T> {
-    /// Hands every message to `receive`, until it breaks off or the last postbox is gone.
+    /// Hands every message to `receive`, until it breaks off, a postbox is closed, or the last one is gone.
     pub async fn receive(self, mut receive: impl FnMut(T) -> ControlFlow<()>) -> io::Result<()> {
         let mut bell = UnixStream::from_std(self.bell)?;
         let mut rings = Vec::with_capacity(256);
@@ -63,12 +80,41 @@ impl<T> Mailbox<T> {
                     return Ok(());
                 }
             }
+            if self.postboxes.upgrade().is_none_or(|bell| bell.closed.load(Ordering::Acquire)) {
+                return Ok(());
+            }
             let (result, buffer) = bell.read(rings).await;
             rings = buffer;
             rings.clear();
             if result? == 0 {
                 return Ok(());
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::Runtime;
+
+    #[test]
+    fn a_full_box_can_be_closed() {
+        for runtime in [Runtime::io_uring(), Runtime::epoll()] {
+            let Ok(mut runtime) = runtime else { continue };
+            runtime.block_on(async {
+                let (postbox, mailbox) = mailbox(1).expect("a socket pair");
+                assert_eq!(postbox.post(1), Ok(()));
+                assert_eq!(postbox.post(2), Err(2));
+                postbox.close();
+                let mut received = Vec::new();
+                let ended = mailbox.receive(|message| {
+                    received.push(message);
+                    ControlFlow::Continue(())
+                });
+                assert!(ended.await.is_ok());
+                assert_eq!(received, [1]);
+            });
         }
     }
 }

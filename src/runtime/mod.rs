@@ -14,6 +14,7 @@
 //!   ([`deadline`]), and a read that should only give its buffer back is cancelled and awaited.
 
 mod ahead;
+mod ask;
 mod buffer;
 pub mod deadline;
 mod handshake;
@@ -30,6 +31,7 @@ mod turnstile;
 
 pub use self::{
     ahead::ReadAhead,
+    ask::{Answer, AnswerTo, Question, Unanswered, Waiting},
     buffer::{Buffer, Buffers},
     deadline::Timers,
     handshake::HandshakeFault,
@@ -37,7 +39,7 @@ pub use self::{
     mailbox::{Mailbox, Postbox, mailbox},
     session::Facts as TlsFacts,
     start::{DriverUsed, Runtime, pin_to_core, why_blocked},
-    stream::{Idle, IoFault, Reader, Stream, StreamHandle, Writer},
+    stream::{Accepted, Detached, Idle, IoFault, Reader, Stream, StreamHandle, Writer},
     task::{Ending, Gate, sleep, spawn},
     turnstile::Turnstile,
 };

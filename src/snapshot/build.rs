@@ -4,15 +4,17 @@ use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
 use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
 
-use super::{Dial, Endpoint, ListenerFacts, Route, Service, Snapshot, Target};
+use super::{AmqpService, Dial, Endpoint, ListenerFacts, Route, Service, Snapshot, Target, Waits};
 use crate::{
-    balance::{Facts, Health, Policy},
-    config::{self, Address, Balance, Config, Network},
-    http::Rules,
+    auth::{Guard, Issuer, revocation::RevocationCell},
+    balance::{self, Facts, Queue, Shared},
+    config::{self, Address, Config, Network},
+    http::{FieldNames, Rules},
     route::Index,
 };
 
@@ -40,10 +42,14 @@ pub trait Numbers {
 pub struct Identities {
     version: u64,
     services: HashMap<Arc<str>, ServiceIdentity>,
-    endpoints: HashMap<EndpointKey, (usize, Arc<Health>)>,
+    endpoints: HashMap<EndpointKey, (usize, Arc<Shared>)>,
+    amqp: HashMap<Arc<str>, Arc<AmqpService>>,
     next_service: usize,
     next_endpoint: usize,
     next_revision: u64,
+    /// Which tokens are refused, now and in every snapshot to come.
+    pub revocations: Arc<RevocationCell>,
+    shards: usize,
     /// Distinguishes this process in loop marks.
     instance: Box<str>,
 }
@@ -56,21 +62,24 @@ struct ServiceIdentity {
     slot: usize,
     revision: u64,
     endpoints: Vec<(usize, Facts)>,
+    queue: Arc<Queue>,
 }
 
 impl Identities {
     /// `instance` is a token that no other gateway has.
-    pub fn new(instance: &str) -> Self {
-        Self { instance: instance.into(), ..Self::default() }
+    pub fn new(instance: &str, shards: usize) -> Self {
+        Self { instance: instance.into(), shards, ..Self::default() }
     }
 }
 
-/// Builds the next snapshot. `bound` are the addresses of the listeners, in the order of the configuration.
+/// Builds the next snapshot. `bound` are the addresses of the listeners, `issuers` what became of `config.auths`, both in the order
+/// of the configuration.
 pub fn build(
     config: &Config,
     resolved: &Resolved,
     bound: &[Option<SocketAddr>],
     tls: &TlsConfigs,
+    issuers: &[Arc<Issuer>],
     identities: &mut Identities,
     numbers: &mut dyn Numbers,
 ) -> Snapshot {
@@ -82,15 +91,19 @@ pub fn build(
         .map(|(service, tls)| build_service(service, tls, resolved, bound, identities, numbers))
         .collect();
     let patterns: Vec<_> = config.routes.iter().map(|route| (route.pattern.clone(), route.on)).collect();
+    let mut guards = Vec::new();
     Snapshot {
         version: identities.version,
         index: Index::build(&patterns),
-        routes: config.routes.iter().map(|route| build_route(route, numbers)).collect(),
+        routes: config.routes.iter().map(|route| build_route(route, issuers, &mut guards, numbers)).collect(),
+        guards,
+        reserved: reserved(issuers),
         calls_itself: services
             .iter()
             .flat_map(|service| &service.endpoints)
             .any(|endpoint| endpoint.own_listener.is_some()),
         services,
+        amqp: config.amqp.iter().map(|queue| build_amqp(queue, identities, numbers)).collect(),
         listeners: config
             .listen
             .iter()
@@ -111,15 +124,26 @@ pub fn build(
         trusted_proxies: config.trusted_proxies.clone(),
         tls: Arc::clone(&tls.listeners),
         limits: config.limits.clone(),
+        revocations: Arc::clone(&identities.revocations),
     }
 }
 
-fn build_route(route: &config::Route, numbers: &mut dyn Numbers) -> Route {
+fn build_route(
+    route: &config::Route,
+    issuers: &[Arc<Issuer>],
+    guards: &mut Vec<Guard>,
+    numbers: &mut dyn Numbers,
+) -> Route {
+    let guard = route.auth.as_ref().map(|auth| {
+        guards.push(build_guard(auth, issuers));
+        guards.len() - 1
+    });
     Route {
         pattern: route.pattern.text().into(),
         metric: numbers.route(route.pattern.text()),
         target: match &route.target {
             config::Target::Service(index) => Target::Service(*index),
+            config::Target::Amqp(index) => Target::Amqp(*index),
             config::Target::Fixed(fixed) => Target::Fixed(fixed.clone()),
             config::Target::Redirect { code, location } => {
                 Target::Redirect { code: *code, location: location.clone() }
@@ -134,8 +158,44 @@ fn build_route(route: &config::Route, numbers: &mut dyn Numbers) -> Route {
         raw_path: route.raw_path,
         stream: route.stream,
         upgrade: route.upgrade.clone(),
+        guard,
         variables: route.pattern.variables().map(Arc::from).collect(),
     }
+}
+
+fn build_guard(auth: &config::RouteAuth, issuers: &[Arc<Issuer>]) -> Guard {
+    let issuers: Box<[_]> = auth.auths.iter().map(|&index| Arc::clone(&issuers[index])).collect();
+    let mut sources = Vec::new();
+    for source in issuers.iter().flat_map(|issuer| &issuer.from) {
+        if !sources.contains(source) {
+            sources.push(source.clone());
+        }
+    }
+    Guard { issuers, sources: sources.into(), wanted: auth.wanted.clone(), optional: auth.optional }
+}
+
+/// Every header by which an issuer tells services who asks.
+fn reserved(issuers: &[Arc<Issuer>]) -> FieldNames {
+    let headers = issuers.iter().flat_map(|issuer| issuer.headers.iter().map(|(name, _)| &**name));
+    let identities = issuers.iter().filter_map(|issuer| issuer.identity.as_deref());
+    FieldNames::new(headers.chain(identities))
+}
+
+/// What did not change keeps its place, and with it its calls under way.
+fn build_amqp(
+    queue: &config::AmqpService,
+    identities: &mut Identities,
+    numbers: &mut dyn Numbers,
+) -> Arc<AmqpService> {
+    if let Some(known) = identities.amqp.get(&queue.name).filter(|known| known.config == *queue) {
+        return Arc::clone(known);
+    }
+    let metric = numbers.service(&queue.name);
+    let shown = queue.brokers.first().map_or("", |broker| &broker.shown);
+    let endpoint = numbers.endpoint(metric, shown);
+    let built = Arc::new(AmqpService { config: queue.clone(), metric, endpoint });
+    identities.amqp.insert(Arc::clone(&queue.name), Arc::clone(&built));
+    built
 }
 
 fn build_service(
@@ -157,15 +217,15 @@ fn build_service(
     let rules: Arc<str> = if tls.is_empty() { "".into() } else { format!("{:?}", service.tls).into() };
     let mut endpoints = Vec::new();
     let mut facts = Vec::new();
-    let mut health = Vec::new();
+    let mut shared = Vec::new();
     for endpoint in &service.endpoints {
         for dial in dials(&endpoint.address, resolved) {
-            let (place, marks) = identities
+            let (place, observed) = identities
                 .endpoints
                 .entry((slot, dial.clone(), Arc::clone(&endpoint.url), Arc::clone(&rules)))
                 .or_insert_with(|| {
                     identities.next_endpoint += 1;
-                    (identities.next_endpoint - 1, Arc::new(Health::default()))
+                    (identities.next_endpoint - 1, Arc::default())
                 })
                 .clone();
             facts.push(Facts {
@@ -173,9 +233,12 @@ fn build_service(
                 backup: endpoint.backup,
                 down: endpoint.down || dial == Dial::Unresolved,
                 max_fails: endpoint.max_fails,
-                fail_timeout_ms: u64::try_from(endpoint.fail_timeout.as_millis()).unwrap_or(u64::MAX),
+                fail_timeout_ms: millis(endpoint.fail_timeout),
+                max_conns: endpoint.max_conns,
+                slow_start_ms: millis(endpoint.slow_start),
+                name: balance::name(&endpoint.url, &dial),
             });
-            health.push(marks);
+            shared.push(observed);
             endpoints.push(Endpoint {
                 url: Arc::clone(&endpoint.url),
                 metric: numbers.endpoint(metric, &endpoint.url),
@@ -192,14 +255,16 @@ fn build_service(
     let list: Vec<(usize, Facts)> =
         endpoints.iter().map(|endpoint| endpoint.slot).zip(facts.iter().cloned()).collect();
     let known = identities.services.get(&service.name).filter(|identity| identity.endpoints == list);
-    let revision = match known {
-        Some(identity) => identity.revision,
+    let (revision, queue) = match known {
+        Some(identity) => (identity.revision, Arc::clone(&identity.queue)),
         None => {
             identities.next_revision += 1;
             let revision = identities.next_revision;
-            let identity = ServiceIdentity { slot, revision, endpoints: list };
+            let before = identities.services.get(&service.name).map(|identity| Arc::clone(&identity.queue));
+            let queue = before.unwrap_or_else(|| Arc::new(Queue::new(identities.shards)));
+            let identity = ServiceIdentity { slot, revision, endpoints: list, queue: Arc::clone(&queue) };
             identities.services.insert(Arc::clone(&service.name), identity);
-            revision
+            (revision, queue)
         }
     };
     Service {
@@ -207,17 +272,20 @@ fn build_service(
         metric,
         slot,
         revision,
-        policy: match service.balance {
-            Balance::RoundRobin => Policy::RoundRobin,
-            Balance::Random => Policy::Random,
-        },
+        policy: service.balance,
+        hash: service.hash.clone(),
+        waits: service.queue.map(|config::Queue { most, wait }| Waits { most, wait, queue }),
         keepalive: service.keepalive,
         connect: service.connect,
         tls: Arc::clone(tls),
         endpoints,
         facts,
-        health,
+        shared,
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The name the certificate of an endpoint must have.

@@ -3,7 +3,7 @@
 use std::{rc::Rc, time::Duration};
 
 use super::{
-    Body, Fault, Request, UploadEnd, Uploaded, Upstreams,
+    Asker, Body, Fault, Request, UploadEnd, Uploaded, Upstreams,
     pool::Connection,
     upload::{self, Uploading},
 };
@@ -13,6 +13,7 @@ use crate::{
     limits::INFORMATIONAL_MAX,
     runtime::{Buffer, IoFault},
     snapshot::Endpoint,
+    wire::Inbound,
 };
 
 /// An attempt that brought no response.
@@ -55,8 +56,8 @@ pub(super) async fn exchange(
     }
 
     // A client that is gone must not keep the service busy.
-    request.client.pair_with(&connection.reader.handle());
-    if !connection.reader.is_started() {
+    request.asker.pair_with(&connection.reader.handle());
+    if !connection.is_read_ahead() {
         connection.buffer = upstreams.buffers.small();
     }
     connection.fields = upstreams.fields();
@@ -124,7 +125,7 @@ async fn response_head(
         // While a body is being sent its progress is watched; the time for the answer starts when it is complete.
         let until = connection.upload.as_ref().map_or(in_time, Uploading::answer_by);
         let Connection { reader, buffer, .. } = connection;
-        let read = if request.expect && !continued {
+        let read = if let (true, false, Inbound::Ahead(reader)) = (request.expect, continued, &mut *reader) {
             // A service that does not know the expectation waits for the body, and the client for us.
             match reader.read_within(CONTINUE_AFTER, buffer, until).await {
                 Some(read) => read,
@@ -150,11 +151,9 @@ async fn response_head(
 const CONTINUE_AFTER: Duration = Duration::from_millis(500);
 
 async fn send_continue(upstreams: &Upstreams, request: &mut Request<'_>) -> Result<(), Fault> {
-    let mut out = upstreams.buffers.small();
-    out.start_writing().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
-    let written = request.client.write_all(&mut out, request.patience).await;
-    upstreams.buffers.give_back(out);
-    written.map_err(|_| Fault::ClientClosed)
+    let Asker::Client(client) = &mut request.asker else { return Ok(()) };
+    let informed = client.inform(100, b"Continue", b"", &[], &upstreams.buffers, request.patience).await;
+    informed.map_err(|_| Fault::ClientClosed)
 }
 
 /// Whether a 101 names the protocol that was asked for (RFC 9110 §7.8).
@@ -174,15 +173,13 @@ async fn pass_informational(
     request: &mut Request<'_>,
 ) -> Result<(), Fault> {
     // RFC 9110 §15.2: never to an HTTP/1.0 client. A 100 that nobody asked for is ours to keep.
+    let Asker::Client(client) = &mut request.asker else { return Ok(()) };
     if request.head.version == Version::Http10 || (head.status == 100 && !request.expect) {
         return Ok(());
     }
-    let mut out = upstreams.buffers.small();
-    let bytes = buffer.unread();
-    rewrite::write_informational(out.start_writing(), head.status, head.reason.of(bytes), bytes, fields);
-    let written = request.client.write_all(&mut out, request.patience).await;
-    upstreams.buffers.give_back(out);
-    written.map_err(|_| Fault::ClientClosed)
+    let (bytes, buffers, patience) = (buffer.unread(), &upstreams.buffers, request.patience);
+    let informed = client.inform(head.status, head.reason.of(bytes), bytes, fields, buffers, patience).await;
+    informed.map_err(|_| Fault::ClientClosed)
 }
 
 /// The request head as this endpoint gets it.
@@ -205,7 +202,8 @@ fn write_head(out: &mut Vec<u8>, endpoint: &Endpoint, request: &Request<'_>) {
         &rewrite::Onward {
             bytes: request.bytes,
             fields: request.fields,
-            method: request.head.method_text.of(request.bytes),
+            method: request.method,
+            extra: request.extra,
             prefix: endpoint.prefix.as_bytes(),
             path: request.path,
             query: request.query,
@@ -217,6 +215,7 @@ fn write_head(out: &mut Vec<u8>, endpoint: &Endpoint, request: &Request<'_>) {
                 trusted: request.trusted,
                 certificate: request.certificate,
             },
+            bearer: request.bearer,
             request_id: request.request_id,
             body,
             upgrade: request.upgrade,

@@ -1,10 +1,14 @@
 //! What the gateway does, by behaviour.
 
+mod amqp;
+mod balancing;
+mod drain;
 mod endings;
 mod errors;
 mod failures;
 mod forwarding;
 mod idle;
+mod issuers;
 mod limits;
 mod listeners;
 mod observing;
@@ -16,6 +20,8 @@ mod reload;
 mod routing;
 mod services;
 mod soak;
+mod spread;
 mod streaming;
 mod tls;
 mod tls_services;
+mod tokens;
