@@ -20,6 +20,7 @@ pub mod deadline;
 mod handshake;
 mod listener;
 mod mailbox;
+mod pages;
 mod session;
 mod start;
 mod stream;
