@@ -7,6 +7,7 @@
 
 mod admin;
 mod collect;
+mod dns;
 mod logs;
 mod page;
 mod reload;
@@ -33,7 +34,7 @@ use crate::observe::{NamesCell, event, event::Origin, writer::Handle as LogHandl
 
 pub use logs::settings as log_settings;
 pub use reload::{Build, Built, Cause, CertificateFacts, Inputs, Refused};
-pub use resolve::{Follow, Followed, resolve, resolve_now};
+pub use resolve::{Follow, Followed, resolve_now};
 pub use retire::Retired;
 pub use shards::{Report, Shards};
 pub use signals::Signal;

@@ -9,6 +9,7 @@ mod forwarding;
 mod idle;
 mod limits;
 mod listeners;
+mod names;
 mod observing;
 mod opinions;
 mod paths;
