@@ -18,6 +18,11 @@ pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Addresses of one name that become endpoints.
 pub const RESOLVE_ADDRESSES_MAX: usize = 256;
 
+/// Calls to a broker under way at once, for each service: `in_flight`.
+pub const BROKER_CALLS_MAX: usize = 4096;
+/// The largest reply through a broker: `max_reply`.
+pub const BROKER_REPLY_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
 /// How long a client that is turned away may take to read why.
 pub const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 

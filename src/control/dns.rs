@@ -215,10 +215,10 @@ fn shown(error: &NetError) -> String {
     if error.is_no_records_found() {
         return "the name has no address".to_owned();
     }
-    match error {
-        NetError::Timeout => "no answer in time".to_owned(),
-        other => other.to_string(),
+    if matches!(error, NetError::Timeout) {
+        return "no answer in time".to_owned();
     }
+    error.to_string()
 }
 
 #[cfg(test)]
@@ -247,7 +247,7 @@ mod tests {
         let resolver =
             config::Resolver { servers: vec![silent.local_addr().unwrap()], ..config::Resolver::default() };
         let hosts: Vec<_> = (0..40).map(|number| format!("host{number}.example")).collect();
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         let answers = ask_now(&hosts, &resolver, Duration::from_millis(300));
         assert!(answers.iter().all(Result::is_err));
         assert!(begun.elapsed() < Duration::from_secs(5));

@@ -10,6 +10,7 @@ mod message;
 mod names;
 mod process;
 pub mod program;
+pub mod rabbit;
 mod tls;
 mod upstream;
 mod wait;
