@@ -7,6 +7,7 @@ mod listen;
 mod log;
 pub(super) mod read;
 mod reply;
+mod resolver;
 mod route;
 mod service;
 mod template;
@@ -63,6 +64,7 @@ pub(super) fn config(
             .error("`proxy_protocol` believes nobody without `trusted_proxies`")
             .at(entry.node.at, remark);
     }
+    let resolver = fields.get("resolver").map(|entry| resolver::resolver(entry, problems));
     let defaults = Defaults::read(fields.get("defaults"), problems);
     let mut services = Services::read(fields.get("services"), &defaults, world, files, problems);
     let auths = auth::all(fields.get("auth"), world, files, problems);
@@ -88,6 +90,7 @@ pub(super) fn config(
         state: state.unwrap_or_else(|| state_default(world)),
         tls,
         trusted_proxies,
+        resolver: resolver.unwrap_or_default(),
         limits: defaults.limits,
         auths,
         services,

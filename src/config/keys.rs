@@ -49,6 +49,7 @@ pub const TOP: Keys = Keys {
         key("state", "directory for what must survive a restart"),
         key("tls", "certificates for https:// listeners; without it, one for trying things out is made"),
         key("trusted_proxies", "networks whose X-Forwarded-* headers are believed"),
+        key("resolver", "name servers to ask for addresses of services, instead of this machine's"),
         key("defaults", "what every route and service inherits, and the bounds of connections"),
         key("auth", "whose tokens are taken, and on which terms"),
         key("services", "what requests are sent to"),
@@ -197,6 +198,7 @@ pub const SERVER: Keys = Keys {
         key("backup", "used when no other server is left"),
         key("down", "never used"),
         key("max_conns", "requests in flight at most, over all shards; 0 for any number"),
+        key("resolve", "accepted for nginx's sake: the addresses of a name are always followed"),
         key("slow_start", "time in which its share grows after it was out"),
     ],
 };

@@ -39,6 +39,8 @@ pub struct Config {
     /// What listeners with TLS offer; `None` for a certificate of our own making.
     pub tls: Option<Tls>,
     pub trusted_proxies: Vec<Network>,
+    /// Who is asked for the addresses of endpoints.
+    pub resolver: Resolver,
     /// Connection-wide bounds (DESIGN §15), from `[defaults]`.
     pub limits: Limits,
     pub auths: Vec<Auth>,
@@ -47,6 +49,23 @@ pub struct Config {
     pub amqp: Vec<AmqpService>,
     pub routes: Vec<Route>,
     pub log: Log,
+}
+
+/// Who is asked for the addresses of host names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolver {
+    /// Empty for those of /etc/resolv.conf.
+    pub servers: Vec<SocketAddr>,
+    /// Instead of what the records say.
+    pub valid: Option<Duration>,
+    pub ipv4: bool,
+    pub ipv6: bool,
+}
+
+impl Default for Resolver {
+    fn default() -> Self {
+        Self { servers: Vec::new(), valid: None, ipv4: true, ipv6: true }
+    }
 }
 
 /// A range of addresses, `10.0.0.0/8`.

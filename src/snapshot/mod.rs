@@ -137,6 +137,8 @@ pub struct Endpoint {
     pub metric: u32,
     /// Its place in the shards' tables, the same in every snapshot that has this endpoint.
     pub slot: usize,
+    /// Its number, which no other endpoint of this process gets, ever: a slot is given to another once it is free.
+    pub id: u64,
     pub dial: Dial,
     pub authority: Arc<str>,
     /// The name its certificate must have; `None` without TLS.

@@ -85,8 +85,8 @@ struct Tables {
 #[derive(Default)]
 struct ServiceState {
     revision: u64,
-    /// The endpoints' slots, in the order of `states`.
-    slots: Vec<usize>,
+    /// The endpoints' ids, in the order of `states`.
+    ids: Vec<u64>,
     states: Vec<State>,
     idle: usize,
     /// In hundredths of a retry.
@@ -107,6 +107,8 @@ pub struct Connection {
     since_us: u64,
     /// Of the service it idles for.
     service: usize,
+    /// Of the endpoint it was made to: its slot may be another's by now.
+    endpoint: u64,
     /// The head of the response under way.
     pub head: ResponseHead,
     pub fields: Vec<Field>,
@@ -135,6 +137,7 @@ impl Connection {
             open,
             since_us: 0,
             service: 0,
+            endpoint: 0,
             head: NO_HEAD,
             fields: Vec::new(),
             buffer: Buffer::default(),
@@ -288,6 +291,7 @@ impl Upstreams {
             upstreams: Rc::clone(self),
             service: service.slot,
             endpoint: service.endpoints[index].slot,
+            id: service.endpoints[index].id,
             metric: service.endpoints[index].metric,
             index,
             keepalive: service.keepalive,
@@ -305,7 +309,7 @@ impl Upstreams {
             self.idle.set(self.idle.get() - 1);
             let age_us = self.timers.clock.recent_us().saturating_sub(idle.since_us);
             let quiet = idle.is_quiet(certain);
-            if quiet && age_us < micros(IDLE_MAX) {
+            if quiet && idle.endpoint == lease.id && age_us < micros(IDLE_MAX) {
                 self.metrics.borrow_mut().counters.upstream_reused += 1;
                 return Some(idle);
             }
@@ -383,6 +387,7 @@ impl Upstreams {
         self.idle.set(self.idle.get() + 1);
         connection.since_us = self.timers.clock.recent_us();
         connection.service = lease.service;
+        connection.endpoint = lease.id;
         let buffer = if connection.large { self.buffers.large() } else { self.buffers.small() };
         connection.read_ahead(buffer);
         if tables.pools.len() <= lease.endpoint {
@@ -396,10 +401,10 @@ impl Upstreams {
     /// about once a second.
     pub fn sweep(&self, snapshot: &Snapshot) {
         let now_us = self.timers.clock.recent_us();
-        let mut configured = vec![false; self.tables.borrow().pools.len()];
+        let mut configured = vec![0; self.tables.borrow().pools.len()];
         for endpoint in snapshot.services.iter().flat_map(|service| &service.endpoints) {
             if let Some(known) = configured.get_mut(endpoint.slot) {
-                *known = true;
+                *known = endpoint.id;
             }
         }
         let mut dropped = Vec::new();
@@ -407,7 +412,7 @@ impl Upstreams {
         let Tables { services, pools } = &mut *tables;
         for (slot, pool) in pools.iter_mut().enumerate() {
             let gone = pool.extract_if(.., |idle| {
-                !configured[slot]
+                configured[slot] != idle.endpoint
                     || now_us.saturating_sub(idle.since_us) > micros(IDLE_MAX)
                     || !idle.is_quiet(false)
             });
@@ -536,12 +541,12 @@ impl ServiceState {
             .endpoints
             .iter()
             .map(|endpoint| {
-                let known = self.slots.iter().position(|slot| *slot == endpoint.slot);
+                let known = self.ids.iter().position(|id| *id == endpoint.id);
                 known.map(|index| std::mem::take(&mut self.states[index])).unwrap_or_default()
             })
             .collect();
         self.states = states;
-        self.slots = service.endpoints.iter().map(|endpoint| endpoint.slot).collect();
+        self.ids = service.endpoints.iter().map(|endpoint| endpoint.id).collect();
         self.revision = service.revision;
     }
 
@@ -554,10 +559,10 @@ impl ServiceState {
 
     /// The state of a request's endpoint. After a reload that may have another index, or be gone.
     fn state(&mut self, lease: &Lease) -> Option<&mut State> {
-        let index = if self.slots.get(lease.index) == Some(&lease.endpoint) {
+        let index = if self.ids.get(lease.index) == Some(&lease.id) {
             lease.index
         } else {
-            self.slots.iter().position(|slot| *slot == lease.endpoint)?
+            self.ids.iter().position(|id| *id == lease.id)?
         };
         self.states.get_mut(index)
     }
@@ -567,7 +572,9 @@ impl ServiceState {
 pub struct Lease {
     upstreams: Rc<Upstreams>,
     service: usize,
+    /// The endpoint's slot and id.
     endpoint: usize,
+    id: u64,
     /// The endpoint's number in metrics and logs.
     pub metric: u32,
     /// Index into the service's endpoints, in the snapshot it was picked from.

@@ -11,6 +11,7 @@ mod idle;
 mod issuers;
 mod limits;
 mod listeners;
+mod names;
 mod observing;
 mod opinions;
 mod paths;

@@ -361,6 +361,7 @@ fn server_table(node: &Node, table: &Table, problems: &mut Problems) -> Option<E
     });
     flags.backup = fields.or("backup", false, |entry| read::boolean(entry, problems));
     flags.down = fields.or("down", false, |entry| read::boolean(entry, problems));
+    fields.get("resolve").and_then(|entry| read::boolean(entry, problems));
     flags.max_conns =
         fields.or("max_conns", flags.max_conns, |entry| read::integer(entry, 0..=CONNS_MAX, problems));
     flags.slow_start = fields.or("slow_start", flags.slow_start, |entry| {
@@ -441,9 +442,11 @@ impl Flags {
         let (key, value) = word.split_once('=').map_or((word, None), |(key, value)| (key, Some(value)));
         let name = key.as_str();
         match (name, value) {
+            // Names are followed without being told to.
+            ("resolve", None) => {}
             ("backup", None) => self.backup = true,
             ("down", None) => self.down = true,
-            ("backup" | "down", Some(value)) => {
+            ("backup" | "down" | "resolve", Some(value)) => {
                 problems.error(format!("`{name}` takes no value")).at(value.at(), "");
             }
             ("weight" | "max_fails" | "fail_timeout" | "max_conns" | "slow_start", None) => {
@@ -619,7 +622,8 @@ mod tests {
     fn a_wrong_flag_is_an_error() {
         let check = |flag: &str, expected: &str| check_wrong(&format!("'http://a {flag}'"), &[expected]);
         check("wieght=3", "wieght -> unknown key `wieght` in a server line [did you mean `weight`?]");
-        let known = "[known are url, weight, max_fails, fail_timeout, backup, down, max_conns, slow_start]";
+        let known =
+            "[known are url, weight, max_fails, fail_timeout, backup, down, max_conns, resolve, slow_start]";
         check("sticky", &format!("sticky -> unknown key `sticky` in a server line {known}"));
         check("max_conns", "max_conns -> `max_conns` needs a value [write max_conns=3]");
         check("max_conns=-1", "-1 -> `max_conns`: -1 is not within 0 and 1000000");
