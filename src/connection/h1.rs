@@ -14,7 +14,7 @@ use crate::{
     observe::{Ended, Finished, Protocol, Why, access::Record},
     runtime::{Buffer, Idle, IoFault, Reader},
     shard::{self, Shard},
-    wire::{Inbound, Outbound},
+    wire::Inbound,
 };
 
 /// A connection that is quiet for longer than this holds no read buffer.
@@ -81,7 +81,9 @@ async fn rest(client: &mut Client, until: Tick, shard: &Shard) -> Result<(), End
 fn socket(client: &mut Client) -> (&mut Reader, &mut Buffer) {
     match &mut client.reader {
         Some(Inbound::Socket(reader)) => (reader, &mut client.buffer),
-        Some(Inbound::Ahead(_)) | None => unreachable!("no body is being passed on between requests"),
+        Some(Inbound::Ahead(_) | Inbound::Exchange(_)) | None => {
+            unreachable!("no body is being passed on between requests")
+        }
     }
 }
 
@@ -172,8 +174,7 @@ async fn refuse_head(client: &mut Client, failure: Failure, shard: &Rc<Shard>) -
     let snapshot = shard.snapshot();
     let id = shard.new_id(started_us);
     let patience = snapshot.limits.body_timeout;
-    let Outbound::Socket(writer) = &mut client.writer;
-    let sent = local::refuse_connection(writer, failure, &id, shard, patience).await;
+    let sent = local::refuse_connection(&mut client.writer, failure, &id, shard, patience).await;
     let status = failure.status();
     let sent = sent.unwrap_or(Sent { status, body_bytes: 0, head_bytes: 0 });
     let ended_us = shard.timers.clock.now_us();

@@ -4,11 +4,12 @@ use super::Request;
 use crate::{
     failure::Failure,
     http::{Known, Method, headers, reply},
-    runtime::{IoFault, Writer},
+    runtime::IoFault,
     serve::Reply,
     shard::Shard,
     snapshot::Snapshot,
     template::Escape,
+    wire::Outbound,
 };
 
 use super::request::Place;
@@ -79,7 +80,7 @@ pub(super) async fn refuse(
 
 /// Writes the reply for a head that could not be understood, or for a connection there is no room for.
 pub(super) async fn refuse_connection(
-    writer: &mut Writer,
+    writer: &mut Outbound,
     failure: Failure,
     id: &[u8],
     shard: &Shard,
@@ -91,26 +92,18 @@ pub(super) async fn refuse_connection(
     if let Some(seconds) = &retry_after {
         fields.push((b"Retry-After", seconds.as_bytes()));
     }
-    let mut out = shard.buffers.small();
-    reply::write_reply(
-        &reply::Reply {
-            status: failure.status(),
-            version: crate::http::Version::Http11,
-            keep_alive: false,
-            head_only: false,
-            date: &shard.date(),
-            content_type,
-            fields: &fields,
-            body: &body,
-        },
-        out.start_writing(),
-    );
-    let length = out.len() as u64;
-    let written = writer.write_all(&mut out, patience).await;
-    shard.buffers.give_back(out);
-    written?;
-    let body_bytes = body.len() as u64;
-    Ok(Sent { status: failure.status(), body_bytes, head_bytes: length - body_bytes })
+    let reply = reply::Reply {
+        status: failure.status(),
+        version: crate::http::Version::Http11,
+        keep_alive: false,
+        head_only: false,
+        date: &shard.date(),
+        content_type,
+        fields: &fields,
+        body: &body,
+    };
+    let head_bytes = writer.reply(&reply, &shard.buffers, patience).await?;
+    Ok(Sent { status: failure.status(), body_bytes: body.len() as u64, head_bytes })
 }
 
 fn explain(failure: Failure, html: bool, id: &[u8]) -> (Vec<u8>, &'static [u8]) {
@@ -140,26 +133,21 @@ async fn write(
     snapshot: &Snapshot,
     shard: &Shard,
 ) -> Result<Sent, IoFault> {
-    let mut out = shard.buffers.small();
-    fields.push((b"X-Request-Id", request.id()));
-    reply::write_reply(
-        &reply::Reply {
-            status,
-            version: request.head.version,
-            keep_alive,
-            head_only: request.head.method == Method::Head,
-            date: &shard.date(),
-            content_type,
-            fields: &fields,
-            body,
-        },
-        out.start_writing(),
-    );
-    let length = out.len() as u64;
-    let bodyless = request.head.method == Method::Head || matches!(status, 204 | 304);
+    let (version, head_only) = (request.head.version, request.head.method == Method::Head);
+    let (id, writer) = request.id_and_writer();
+    fields.push((b"X-Request-Id", id));
+    let reply = reply::Reply {
+        status,
+        version,
+        keep_alive,
+        head_only,
+        date: &shard.date(),
+        content_type,
+        fields: &fields,
+        body,
+    };
+    let head_bytes = writer.reply(&reply, &shard.buffers, snapshot.limits.body_timeout).await?;
+    let bodyless = head_only || matches!(status, 204 | 304);
     let body_bytes = if bodyless { 0 } else { body.len() as u64 };
-    let written = request.client.writer.write_all(&mut out, snapshot.limits.body_timeout).await;
-    shard.buffers.give_back(out);
-    written?;
-    Ok(Sent { status, body_bytes, head_bytes: length - body_bytes })
+    Ok(Sent { status, body_bytes, head_bytes })
 }

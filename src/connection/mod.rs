@@ -150,7 +150,8 @@ pub fn refuse(shard: &Rc<Shard>, stream: Stream, listener: usize) {
     }
     let on_shard = Rc::clone(shard);
     let panicked = Rc::clone(shard);
-    let Stream { reader, mut writer } = stream;
+    let Stream { reader, writer } = stream;
+    let mut writer = Outbound::Socket(writer);
     shard.refuses();
     spawn(
         async move {

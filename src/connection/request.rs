@@ -128,6 +128,16 @@ impl<'c> Request<'c> {
         (view, id, peer_text, identity.as_deref(), writer)
     }
 
+    /// The id, and where the reply goes.
+    pub fn id_and_writer(&mut self) -> (&[u8], &mut Outbound) {
+        let Client { buffer, writer, .. } = &mut *self.client;
+        let id = match &self.id {
+            RequestId::Client(span) => span.of(buffer.unread()),
+            RequestId::Made(id) => id,
+        };
+        (id, writer)
+    }
+
     /// The most specific route for this request.
     pub fn route(&mut self, index: &Index) -> Found {
         let Client { buffer, captures, listener, .. } = &mut *self.client;

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     failure::{ClientFault, Failure, UpstreamFault},
     http::{
-        BodyLength, Known, Version, reply,
+        BodyLength, Known, Version,
         rewrite::{self, ConnectionField, ReplyFraming},
     },
     observe::{Ended, Finished, Protocol, Why, access::Record},
@@ -126,16 +126,19 @@ async fn pass_on(
     let limits = &snapshot.limits;
     let patience = limits.body_timeout;
 
-    let mut head = shard.buffers.small();
-    write_reply_head(head.start_writing(), request, &response, framing, keep, shard);
-    let head_bytes = head.len() as u64;
     let quiet = stream || is_stream(&response);
     let pace =
         if quiet { Pace::new(limits.tunnel_idle, 0) } else { Pace::new(patience, limits.body_rate_min) };
     let rules = snapshot.listeners[request.client.listener].rules;
-    let passing = Passing { head: &mut head, framing, patience, pace, rules };
-    let relayed = relay(response, &mut request.client.writer, passing).await;
-    shard.buffers.give_back(head);
+    let connection = match (keep, request.head.version) {
+        (true, Version::Http11) => ConnectionField::Absent,
+        (true, Version::Http10) => ConnectionField::KeepAlive,
+        (false, _) => ConnectionField::Close,
+    };
+    let (request_id, client) = request.id_and_writer();
+    let date = shard.date();
+    let passing = Passing { framing, connection, request_id, date: &date, patience, pace, rules };
+    let relayed = relay(response, client, passing).await;
     if let Some(uploaded) = relayed.uploaded {
         request.take_over(*uploaded, shard);
     }
@@ -156,45 +159,7 @@ async fn pass_on(
         // The client must see a broken message, also where the end of the connection is the end of the body.
         request.client.writer.break_off();
     }
-    Done { next, why, status, body_bytes: relayed.bytes, head_bytes }
-}
-
-fn write_reply_head(
-    out: &mut Vec<u8>,
-    request: &Request<'_>,
-    response: &Connection,
-    framing: ReplyFraming,
-    keep: bool,
-    shard: &Shard,
-) {
-    let bytes = response.buffer.unread();
-    let connection = if response.head.status == 101 {
-        let protocol = response.fields.iter().find(|field| field.known == Known::Upgrade);
-        ConnectionField::Upgrade(protocol.map_or(b"websocket" as &[u8], |field| field.value.of(bytes)))
-    } else {
-        match (keep, request.head.version) {
-            (true, Version::Http11) => ConnectionField::Absent,
-            (true, Version::Http10) => ConnectionField::KeepAlive,
-            (false, _) => ConnectionField::Close,
-        }
-    };
-    let reason = match response.head.reason.of(bytes) {
-        [] => reply::reason(response.head.status).as_bytes(),
-        reason => reason,
-    };
-    rewrite::write_reply(
-        out,
-        &rewrite::Return {
-            bytes,
-            fields: &response.fields,
-            status: response.head.status,
-            reason,
-            framing,
-            connection,
-            request_id: Some(request.id()),
-            date: &shard.date(),
-        },
-    );
+    Done { next, why, status, body_bytes: relayed.bytes, head_bytes: relayed.head_bytes }
 }
 
 /// Whether quiet is normal for this response: events, and calls that stream.
@@ -219,7 +184,12 @@ async fn upgrade(
     shard: &Rc<Shard>,
 ) -> Done {
     let mut head = Vec::with_capacity(512);
-    write_reply_head(&mut head, request, &response, ReplyFraming::AsReceived, true, shard);
+    let protocol = response.fields.iter().find(|field| field.known == Known::Upgrade);
+    let protocol = protocol.map_or(b"websocket" as &[u8], |field| field.value.of(response.buffer.unread()));
+    let connection = ConnectionField::Upgrade(protocol);
+    let date = shard.date();
+    let reply = response.reply_head(ReplyFraming::AsReceived, connection, request.id(), &date);
+    rewrite::write_reply(&mut head, &reply);
     let head_bytes = head.len() as u64;
     let idle = snapshot.limits.tunnel_idle;
     // A tunnel may outlive many snapshots and needs none.

@@ -138,7 +138,7 @@ impl Connection {
         match &mut self.reader {
             Inbound::Ahead(reader) if certain => reader.is_certainly_quiet(),
             Inbound::Ahead(reader) => reader.is_quiet(),
-            Inbound::Socket(_) => false,
+            Inbound::Socket(_) | Inbound::Exchange(_) => false,
         }
     }
 
