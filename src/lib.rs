@@ -23,6 +23,7 @@ pub mod upstream;
 pub mod wire;
 
 // DECIDE: values in, decision out.
+pub mod auth;
 pub mod balance;
 pub mod config;
 pub mod route;

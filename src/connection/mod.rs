@@ -7,6 +7,7 @@ mod request;
 mod secure;
 mod tunnel;
 mod turn;
+mod whole;
 
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 

@@ -1,5 +1,6 @@
 //! What the gateway does, by behaviour.
 
+mod drain;
 mod endings;
 mod errors;
 mod failures;
@@ -16,6 +17,7 @@ mod reload;
 mod routing;
 mod services;
 mod soak;
+mod spread;
 mod streaming;
 mod tls;
 mod tls_services;
