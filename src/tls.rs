@@ -122,7 +122,7 @@ fn server_config(offer: &Offer, keys: &Arc<TicketKeys>) -> Result<Arc<ServerConf
         .with_protocol_versions(offer.min.and_later())?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(names));
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = Arc::new(Ticketer::new(Arc::clone(keys), Clients::digest(offer.clients.as_ref())));
     // One is enough for the next connection, which gets the next one.

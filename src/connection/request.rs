@@ -10,6 +10,7 @@ use crate::{
         path,
     },
     limits::RETRY_BODY_BYTES_MAX,
+    observe::Protocol,
     route::{Captures, Found, Index},
     runtime::{Idle, IoFault},
     shard::Shard,
@@ -148,6 +149,14 @@ impl<'c> Request<'c> {
 
     pub fn http10(&self) -> bool {
         self.head.version == Version::Http10
+    }
+
+    pub fn protocol(&self) -> Protocol {
+        match (&self.client.writer, self.head.version) {
+            (Outbound::Exchange(_), _) => Protocol::Http2,
+            (Outbound::Socket(_), Version::Http10) => Protocol::Http10,
+            (Outbound::Socket(_), Version::Http11) => Protocol::Http11,
+        }
     }
 
     /// Brings the path into its normal form (DESIGN §6).

@@ -1,6 +1,6 @@
 //! One request's turn: it is served, what came of it is written, counted and logged. The same for every protocol.
 
-use std::rc::Rc;
+use std::{net::SocketAddr, rc::Rc};
 
 use super::{
     Next, Request,
@@ -224,7 +224,7 @@ fn record(request: &Request<'_>, done: &Done, shard: &Shard) {
     let ended_us = shard.timers.clock.now_us();
     let duration_us = ended_us.saturating_sub(started_us);
     let added_us = duration_us.saturating_sub(waited_us);
-    let protocol = if request.http10() { Protocol::Http10 } else { Protocol::Http11 };
+    let protocol = request.protocol();
     shard.metrics.borrow_mut().request(&Finished {
         route,
         service,
@@ -264,6 +264,60 @@ fn record(request: &Request<'_>, done: &Done, shard: &Shard) {
     });
 }
 
-pub(super) fn unix_us(shard: &Shard, at_us: u64) -> u64 {
+fn unix_us(shard: &Shard, at_us: u64) -> u64 {
     u64::try_from(shard.timers.clock.unix(at_us).as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A head that was no request, or none we serve.
+pub(super) struct Refused<'a> {
+    pub(super) peer: Option<SocketAddr>,
+    /// What can be shown of it.
+    pub(super) target: &'a [u8],
+    pub(super) protocol: Protocol,
+    pub(super) id: &'a [u8],
+    pub(super) status: u16,
+    pub(super) body_bytes: u64,
+    pub(super) head_bytes: u64,
+    pub(super) started_us: u64,
+    pub(super) why: Why,
+}
+
+/// Counts and logs a head that was refused.
+pub(super) fn record_refused(refused: &Refused<'_>, shard: &Shard) {
+    let ended_us = shard.timers.clock.now_us();
+    let added_us = ended_us.saturating_sub(refused.started_us);
+    shard.metrics.borrow_mut().request(&Finished {
+        route: 0,
+        service: 0,
+        status: refused.status,
+        why: refused.why,
+        protocol: refused.protocol,
+        duration_us: added_us,
+        added_us,
+        bytes_in: 0,
+        bytes_out: refused.body_bytes,
+    });
+    shard.write_access(|| Record {
+        time_us: unix_us(shard, ended_us),
+        peer: refused.peer,
+        method: b"",
+        target: refused.target,
+        protocol: refused.protocol,
+        host: None,
+        referer: None,
+        user_agent: None,
+        request_id: refused.id,
+        status: refused.status,
+        body_bytes: refused.body_bytes,
+        sent_bytes: refused.head_bytes + refused.body_bytes,
+        route: 0,
+        service: 0,
+        endpoint: 0,
+        upstream_status: 0,
+        duration_us: added_us,
+        upstream_us: None,
+        added_us,
+        attempts: 0,
+        why: refused.why,
+    });
 }
