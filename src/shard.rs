@@ -23,6 +23,7 @@ use crate::{
         StreamHandle, Timers, Turnstile, Waiting, pin_to_core, sleep, spawn,
     },
     snapshot::{HeldSnapshot, SnapshotCell, SnapshotReader},
+    tls,
     upstream::Upstreams,
 };
 
@@ -370,7 +371,9 @@ impl Shard {
             return None;
         }
         // This shard's own: nobody else counts these references.
-        snapshot.tls.get(self.number).cloned()
+        let config = snapshot.tls.get(self.number)?;
+        let http2 = snapshot.listeners[listener].http2;
+        Some(if http2 { Arc::clone(config) } else { tls::without_http2(config) })
     }
 
     /// Whether a connection begins with a proxy's header: where the listener says so, and a trusted proxy made it. Who comes by a

@@ -130,6 +130,13 @@ fn server_config(offer: &Offer, keys: &Arc<TicketKeys>) -> Result<Arc<ServerConf
     Ok(Arc::new(config))
 }
 
+/// The same for a listener that does not speak HTTP/2.
+pub fn without_http2(config: &ServerConfig) -> Arc<ServerConfig> {
+    let mut config = config.clone();
+    config.alpn_protocols.retain(|protocol| protocol != b"h2");
+    Arc::new(config)
+}
+
 fn client_verifier(
     clients: &Clients,
     provider: &Arc<CryptoProvider>,

@@ -93,6 +93,7 @@ pub const LISTEN: Keys = Keys {
         key("backlog", "connections the kernel holds until they are accepted"),
         key("lenient", "a bare LF ends a line of a head"),
         key("proxy_protocol", "connections of trusted proxies begin with a PROXY header"),
+        key("http2", "HTTP/2 for clients that want it; on unless it says off"),
     ],
 };
 
@@ -102,6 +103,7 @@ pub const LISTEN_FLAGS: Keys = Keys {
         key("backlog", "connections the kernel holds until they are accepted"),
         key("lenient", "a bare LF ends a line of a head"),
         key("proxy_protocol", "connections of trusted proxies begin with a PROXY header"),
+        key("http2", "HTTP/2 for clients that want it; on unless it says off"),
     ],
 };
 

@@ -60,6 +60,8 @@ pub struct Listen {
     pub tls: bool,
     /// Connections of trusted proxies begin with a header that says from where they come.
     pub proxy_protocol: bool,
+    /// HTTP/2 is spoken to clients that want it.
+    pub http2: bool,
 }
 
 /// `[tls]`.

@@ -132,7 +132,11 @@ async fn next_head(client: &mut Client, shard: &Shard) -> Result<RequestHead, No
         match parse_request(client.buffer.unread(), &mut scanned, rules, &mut client.fields) {
             Ok(Some(head)) => return Ok(head),
             Ok(None) => {}
-            Err(_) if client.requests == 0 && is_preface(client.buffer.unread()) => {
+            Err(_)
+                if client.requests == 0
+                    && snapshot.listeners[client.listener].http2
+                    && is_preface(client.buffer.unread()) =>
+            {
                 return Err(NoHead::Http2);
             }
             Err(bad) => return Err(NoHead::Failed(Failure::Client(ClientFault::Head(bad)))),

@@ -108,6 +108,7 @@ pub fn build(
                 },
                 tls: listen.tls,
                 proxy_protocol: listen.proxy_protocol,
+                http2: listen.http2,
                 loop_mark: format!("coregate-{}-{number}", identities.instance).into_bytes().into(),
             })
             .collect(),

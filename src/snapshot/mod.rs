@@ -51,6 +51,8 @@ pub struct ListenerFacts {
     pub tls: bool,
     /// Whether connections of trusted proxies begin with a header of theirs.
     pub proxy_protocol: bool,
+    /// Whether HTTP/2 is spoken to clients that want it.
+    pub http2: bool,
     /// The field value that recognises requests which left from this listener (RFC 8586).
     pub loop_mark: Box<[u8]>,
 }
