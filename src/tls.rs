@@ -9,7 +9,7 @@ use std::{fmt, sync::Arc};
 
 use ring::digest;
 use rustls::{
-    RootCertStore, ServerConfig, SupportedProtocolVersion,
+    ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
     crypto::CryptoProvider,
     pki_types::CertificateDer,
     server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
@@ -128,6 +128,13 @@ fn server_config(offer: &Offer, keys: &Arc<TicketKeys>) -> Result<Arc<ServerConf
     // One is enough for the next connection, which gets the next one.
     config.send_tls13_tickets = 1;
     Ok(Arc::new(config))
+}
+
+/// The same for a connection on which these protocols are offered, the preferred one first.
+pub fn offering(config: &ClientConfig, protocols: &[&[u8]]) -> Arc<ClientConfig> {
+    let mut config = config.clone();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    Arc::new(config)
 }
 
 /// The same for a listener that does not speak HTTP/2.

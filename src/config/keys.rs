@@ -143,6 +143,7 @@ pub const SERVICE: Keys = Keys {
         key("keepalive", "idle connections kept, per shard"),
         key("connect", "time to establish a connection to an endpoint"),
         key("tls", "how certificates of https:// servers are judged"),
+        key("protocol", "\"h1\" or \"h2\" for every server, whatever its URL says"),
     ],
 };
 

@@ -146,12 +146,24 @@ pub struct Endpoint {
     pub tls: Option<Arc<str>>,
     /// The URL's path without a trailing slash, put before every request path; often empty.
     pub prefix: Arc<str>,
+    pub speaks: Speaks,
     pub weight: u32,
     /// Failures within `fail_timeout` that take the endpoint out; 0 never does (as in nginx).
     pub max_fails: u32,
     pub fail_timeout: Duration,
     pub backup: bool,
     pub down: bool,
+}
+
+/// What an endpoint is spoken to in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Speaks {
+    #[default]
+    Http1,
+    /// HTTP/2, known beforehand (RFC 9113 §3.3).
+    Http2,
+    /// What the two agree on when TLS begins (RFC 7301).
+    Either,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

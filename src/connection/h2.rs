@@ -11,17 +11,15 @@ use crate::{
     failure::{ClientFault, Failure},
     http::{
         BadHead, Field, RequestHead,
-        h2::{Bounds, Code, Fault},
+        h2::{Bounds, Code},
     },
     observe::{Ended, Protocol, event},
     route::Captures,
-    runtime::{Buffer, Gate, Idle, IoFault, Reader, Writer, spawn},
+    runtime::{Buffer, Gate, Idle, Reader, spawn},
     shard::{Live, Shard},
-    wire::{Arrival, Fed, Inbound, Incoming, Mux, Outbound},
+    wire::{Arrival, Inbound, Incoming, Mux, Outbound, Over},
 };
 
-/// A connection that is quiet for longer than this holds no read buffer.
-const REST_AFTER: Duration = Duration::from_secs(1);
 /// How long a client may take to read the last words (RFC 9112 §9.6 has the reason).
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 1024 * 1024;
@@ -79,7 +77,7 @@ pub(super) async fn run(client: Client, shard: Rc<Shard>) -> Ended {
             session.drain();
         }
     });
-    let written = start_writing(&session.mux, writer, patience);
+    let written = session.mux.start_writing(writer, patience, false);
     if shard.is_draining() {
         session.drain();
     }
@@ -98,93 +96,23 @@ pub(super) async fn run(client: Client, shard: Rc<Shard>) -> Ended {
     ended
 }
 
-/// Starts the task that writes. Returns where it says that it has ended.
-fn start_writing(mux: &Rc<Mux>, mut writer: Writer, patience: Duration) -> Gate<()> {
-    let written = Gate::default();
-    let (done, broken) = (written.clone(), written.clone());
-    let (mux, on_panic) = (Rc::clone(mux), Rc::clone(mux));
-    spawn(
-        async move {
-            if mux.write_on(&mut writer, patience).await {
-                writer.finish().await;
-            }
-            drop(writer);
-            done.put(());
-        },
-        move |text| {
-            event::error("connection", format_args!("panic while writing: {text}"));
-            on_panic.break_off();
-            broken.put(());
-        },
-    );
-    written
-}
-
 impl Session {
     /// Reads until the connection is to end. The last words are ready then.
-    async fn read_on(self: &Rc<Self>, reader: &mut Reader, mut buffer: Buffer) -> Ended {
-        let (shard, mux) = (&self.shard, &self.mux);
-        let clock = &shard.timers.clock;
-        loop {
-            let mut at = 0;
-            match mux.feed(buffer.unread(), &mut at, |arrival| self.arrived(arrival)) {
-                Ok(Fed::All) => buffer.consume(at),
-                Ok(Fed::Flush) => {
-                    buffer.consume(at);
-                    mux.flushed().await;
-                    if mux.is_broken() {
-                        return Ended::Reset;
-                    }
-                    continue;
-                }
-                Err(fault) => {
-                    shard.buffers.give_back(buffer);
-                    return self.at_fault(fault);
-                }
+    async fn read_on(self: &Rc<Self>, reader: &mut Reader, buffer: Buffer) -> Ended {
+        let until = || if self.mux.exchanges() == 0 { self.idle_until.get() } else { Tick::NEVER };
+        match self.mux.read_on(reader, buffer, until, |arrival| self.arrived(arrival)).await {
+            Over::Finished => Ended::Drain,
+            Over::Fault(fault) => {
+                event::debug("http2", format_args!("connection ended: {fault:?}"));
+                Ended::BadRequest
             }
-            if mux.is_finished() {
-                shard.buffers.give_back(buffer);
-                return Ended::Drain;
-            }
-            if mux.is_broken() {
-                shard.buffers.give_back(buffer);
-                return Ended::Reset;
-            }
-            let until = if mux.exchanges() == 0 { self.idle_until.get() } else { Tick::NEVER };
-            let read = match buffer.capacity() {
-                0 => reader.read_after_rest(&mut buffer, || shard.buffers.small(), until).await,
-                _ => match reader.read_or_release(&mut buffer, clock.after(REST_AFTER), until).await {
-                    Ok(Idle::Bytes(count)) => Ok(count),
-                    Ok(Idle::Quiet) => {
-                        shard.buffers.give_back(std::mem::take(&mut buffer));
-                        mux.rest();
-                        continue;
-                    }
-                    Err(fault) => Err(fault),
-                },
-            };
-            clock.now_us();
-            match read {
-                Ok(1..) => {}
-                Ok(0) | Err(IoFault::Broken(_)) => {
-                    shard.buffers.give_back(buffer);
-                    return if mux.is_broken() { Ended::Reset } else { Ended::Client };
-                }
-                Err(IoFault::TooSlow) => {
-                    shard.buffers.give_back(buffer);
-                    if !mux.is_finished() {
-                        mux.go_away(Code::NoError);
-                    }
-                    return if self.is_draining.get() { Ended::Drain } else { Ended::Idle };
-                }
+            Over::Closed => Ended::Client,
+            Over::Stuck => Ended::Reset,
+            Over::TooSlow => {
+                self.mux.go_away(Code::NoError);
+                if self.is_draining.get() { Ended::Drain } else { Ended::Idle }
             }
         }
-    }
-
-    /// The peer has broken the protocol. It has been told.
-    fn at_fault(&self, fault: Fault) -> Ended {
-        event::debug("http2", format_args!("connection ended: {fault:?}"));
-        Ended::BadRequest
     }
 
     fn arrived(self: &Rc<Self>, arrival: Arrival) {

@@ -159,11 +159,12 @@ fn build_service(
             identities.next_service - 1
         }
     };
-    let rules: Arc<str> = if tls.is_empty() { "".into() } else { format!("{:?}", service.tls).into() };
+    let rules = if tls.is_empty() { String::new() } else { format!("{:?}", service.tls) };
     let mut endpoints = Vec::new();
     let mut facts = Vec::new();
     let mut health = Vec::new();
     for endpoint in &service.endpoints {
+        let rules: Arc<str> = format!("{rules} {:?}", endpoint.speaks).into();
         for dial in dials(&endpoint.address, resolved) {
             let (place, marks) = identities
                 .endpoints
@@ -190,6 +191,7 @@ fn build_service(
                 authority: Arc::clone(&endpoint.authority),
                 tls: server_name(service, endpoint),
                 prefix: Arc::clone(&endpoint.prefix),
+                speaks: endpoint.speaks,
             });
         }
     }

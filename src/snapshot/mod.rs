@@ -114,6 +114,7 @@ pub struct Endpoint {
     /// The name its certificate must have; `None` without TLS.
     pub tls: Option<ServerName<'static>>,
     pub prefix: Arc<str>,
+    pub speaks: crate::config::Speaks,
     /// Index into [`Snapshot::listeners`], when the endpoint is one of our own.
     pub own_listener: Option<usize>,
 }

@@ -58,6 +58,8 @@ pub enum Gone {
     /// The peer did nothing with the request: even a POST may be sent again (RFC 9113 §8.7).
     Untouched,
     Reset,
+    /// What it sent is no message.
+    Malformed,
 }
 
 impl Exchange {
@@ -108,17 +110,13 @@ impl Exchange {
         wake(&mut state.reader);
     }
 
-    pub(super) fn reset_by_peer(&self, untouched: bool) {
-        self.end_with(if untouched { Gone::Untouched } else { Gone::Reset });
-    }
-
     /// The connection has ended.
     pub(super) fn break_off(&self) {
         self.end_with(Gone::Reset);
     }
 
     /// What is done on behalf of this exchange ends as well.
-    fn end_with(&self, gone: Gone) {
+    pub(super) fn end_with(&self, gone: Gone) {
         let partner = {
             let mut state = self.state.borrow_mut();
             state.gone.get_or_insert(gone);
@@ -241,6 +239,21 @@ impl Incoming {
         drop(state);
         mux.with(|machine, out| machine.release(exchange.stream, count, out));
         Some(Ok(Idle::Bytes(count)))
+    }
+
+    /// Puts what has come behind the unread bytes of `buffer`, without waiting.
+    pub fn take_now(&mut self, buffer: &mut Buffer) {
+        let exchange = &self.0;
+        let mut state = exchange.state.borrow_mut();
+        let count = state.received.len();
+        if count == 0 {
+            return;
+        }
+        buffer.extend(state.received.unread());
+        let received = std::mem::take(&mut state.received);
+        drop(state);
+        exchange.mux.buffers.give_back(received);
+        exchange.mux.with(|machine, out| machine.release(exchange.stream, count, out));
     }
 
     /// Waits for a response head.
@@ -419,7 +432,7 @@ impl Exchange {
             return;
         }
         let is_sent = self.state.borrow().is_sent;
-        self.mux.forget(self.stream, if is_sent { Code::NoError } else { Code::Cancel });
+        self.mux.forget(self.stream, is_sent);
         let received = std::mem::take(&mut self.state.borrow_mut().received);
         self.mux.buffers.give_back(received);
     }

@@ -3,6 +3,7 @@
 //! [`Inbound`] and [`Outbound`] are the two halves of one exchange, towards a client or towards a service. [`Piece`] is a part of a
 //! body on its way from one to the other: where its framing is written.
 
+mod drive;
 mod exchange;
 mod mux;
 mod piece;
@@ -10,6 +11,7 @@ mod piece;
 use std::{ops::Range, rc::Rc, time::Duration};
 
 pub use self::{
+    drive::Over,
     exchange::{ExchangeHandle, Gone, Incoming, Outgoing, Unanswered},
     mux::{Answer, Arrival, Fed, Mux},
     piece::Piece,

@@ -5,7 +5,7 @@
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
-use super::exchange::{Exchange, Incoming};
+use super::exchange::{Exchange, Gone, Incoming};
 use crate::{
     http::{
         BadHead, Field, RequestHead, ResponseHead,
@@ -31,6 +31,7 @@ pub struct Mux {
     pub timers: Rc<Timers>,
     pub buffers: Rc<Buffers>,
     handle: StreamHandle,
+    is_server: bool,
 }
 
 struct Inner {
@@ -78,7 +79,7 @@ impl Mux {
         timers: &Rc<Timers>,
         buffers: &Rc<Buffers>,
     ) -> Rc<Self> {
-        Self::new(|out| h2::Connection::server(bounds, out), handle, timers, buffers)
+        Self::new(true, |out| h2::Connection::server(bounds, out), handle, timers, buffers)
     }
 
     pub fn client(
@@ -87,10 +88,11 @@ impl Mux {
         timers: &Rc<Timers>,
         buffers: &Rc<Buffers>,
     ) -> Rc<Self> {
-        Self::new(|out| h2::Connection::client(bounds, out), handle, timers, buffers)
+        Self::new(false, |out| h2::Connection::client(bounds, out), handle, timers, buffers)
     }
 
     fn new(
+        is_server: bool,
         machine: impl FnOnce(&mut Vec<u8>) -> h2::Connection,
         handle: StreamHandle,
         timers: &Rc<Timers>,
@@ -113,6 +115,7 @@ impl Mux {
             timers: Rc::clone(timers),
             buffers: Rc::clone(buffers),
             handle,
+            is_server,
         })
     }
 
@@ -256,6 +259,11 @@ impl Mux {
         self.bell.put(());
     }
 
+    /// Asks the peer for a sign of life.
+    pub fn ping(&self, payload: u64) {
+        self.with(|machine, out| machine.ping(payload, out));
+    }
+
     /// Whether the connection is leaving and nothing is under way.
     pub fn is_finished(&self) -> bool {
         self.inner.borrow().machine.is_finished()
@@ -318,8 +326,10 @@ impl Mux {
         self.inner.borrow_mut().register(exchange);
     }
 
-    /// The exchange's owner is done with it.
-    pub(super) fn forget(&self, stream: h2::Stream, code: Code) {
+    /// The exchange's owner is done with it. `is_sent` = our message is complete.
+    pub(super) fn forget(&self, stream: h2::Stream, is_sent: bool) {
+        // A client that has its whole reply may stop sending (RFC 9113 §8.1).
+        let code = if self.is_server && is_sent { Code::NoError } else { Code::Cancel };
         self.with(|machine, out| {
             machine.leave_line(stream);
             machine.reset(stream, code, out);
@@ -394,13 +404,13 @@ impl Inner {
             Event::Malformed { stream, why } => {
                 self.message.bytes.truncate(Buffer::HEADROOM);
                 match self.exchange(stream) {
-                    Some(exchange) => exchange.reset_by_peer(false),
+                    Some(exchange) => exchange.end_with(Gone::Malformed),
                     None => return Some(Arrival::Malformed(why)),
                 }
             }
             Event::Reset { stream, untouched, .. } => {
                 if let Some(exchange) = self.exchange(stream) {
-                    exchange.reset_by_peer(untouched);
+                    exchange.end_with(if untouched { Gone::Untouched } else { Gone::Reset });
                 }
             }
             Event::WindowOpened | Event::Settings => {}

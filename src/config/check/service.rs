@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     config::{
-        Balance, Endpoint, Service, ServiceTls, keys,
+        Balance, Endpoint, Service, ServiceTls, Speaks, keys,
         load::World,
         problem::Problems,
         raw::{Entry, Node, Place, Table, Value, Word},
@@ -167,6 +167,11 @@ fn service(
             }
             service.connect =
                 fields.or("connect", service.connect, |entry| defaults::connect(entry, problems));
+            if let Some(entry) = fields.get("protocol")
+                && let Some(speaks) = read::one_of(entry, &PROTOCOLS, problems)
+            {
+                service.endpoints.iter_mut().for_each(|endpoint| endpoint.speaks = speaks);
+            }
         }
         Value::Integer(_) | Value::Float(_) | Value::Bool(_) => {
             read::wrong_kind(name, "a server line, a list of them, or a table", &entry.node, problems);
@@ -211,6 +216,7 @@ fn tls(
     Some(ServiceTls { verify, name })
 }
 
+const PROTOCOLS: [(&str, Speaks); 2] = [("h1", Speaks::Http1), ("h2", Speaks::Http2)];
 const BALANCES: [(&str, Balance); 2] = [("random", Balance::Random), ("round_robin", Balance::RoundRobin)];
 
 /// There must be an endpoint to use, as in nginx.
@@ -305,6 +311,7 @@ impl Server {
             authority: url.authority,
             tls: url.tls,
             prefix: url.prefix,
+            speaks: url.speaks,
             weight: flags.weight,
             max_fails: flags.max_fails,
             fail_timeout: flags.fail_timeout,
@@ -535,7 +542,7 @@ mod tests {
         check_wrong(
             "{ servers = 'http://a', helth = 1, keepalive = -1 }",
             &[
-                "helth -> unknown key `helth` in a service [known are servers, balance, keepalive, connect, tls]",
+                "helth -> unknown key `helth` in a service [known are servers, balance, keepalive, connect, tls, protocol]",
                 "-1 -> `keepalive`: -1 is not within 0 and 65536",
             ],
         );
