@@ -3,7 +3,7 @@
 use super::Request;
 use crate::{
     failure::Failure,
-    http::{Known, Method, headers, reply},
+    http::{Known, Method, grpc, headers, reply},
     runtime::IoFault,
     serve::Reply,
     shard::Shard,
@@ -59,6 +59,9 @@ pub(super) async fn refuse(
     snapshot: &Snapshot,
     shard: &Shard,
 ) -> Result<Sent, IoFault> {
+    if request.is_grpc() {
+        return refuse_call(request, failure, keep_alive, snapshot, shard).await;
+    }
     let status = failure.status();
     let view = request.view();
     let html = view.field(Known::Accept).is_some_and(headers::prefers_html);
@@ -76,6 +79,23 @@ pub(super) async fn refuse(
         fields.push((b"Retry-After", seconds.as_bytes()));
     }
     write(request, status, content_type, fields, &body, keep_alive, snapshot, shard).await
+}
+
+/// Says what failed in the way of gRPC: with success as HTTP has it, and the status among the fields.
+async fn refuse_call(
+    request: &mut Request<'_>,
+    failure: Failure,
+    keep_alive: bool,
+    snapshot: &Snapshot,
+    shard: &Shard,
+) -> Result<Sent, IoFault> {
+    let status = grpc::status_of(failure.status()).to_string();
+    let mut message = Vec::with_capacity(64);
+    grpc::push_message(&failure.detail(), &mut message);
+    let fields: Vec<(&[u8], &[u8])> = vec![(b"Grpc-Status", status.as_bytes()), (b"Grpc-Message", &message)];
+    let sent = write(request, 200, b"application/grpc", fields, b"", keep_alive, snapshot, shard).await?;
+    // What the client understands is in the fields; the log says what it means.
+    Ok(Sent { status: failure.status(), ..sent })
 }
 
 /// Writes the reply for a head that could not be understood, or for a connection there is no room for.

@@ -1,13 +1,13 @@
 //! A request while it is served: its head in the connection's buffer, and what was found out about it.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use super::{Client, Identity};
 use crate::{
     failure::{ClientFault, Failure},
     http::{
-        BodyLength, Decoder, Field, Known, Normal, RequestHead, Span, Target, head::Version, id, normalise,
-        path,
+        BodyLength, Decoder, Field, Known, Normal, RequestHead, Span, Target, grpc, head::Version, id,
+        normalise, path,
     },
     limits::RETRY_BODY_BYTES_MAX,
     observe::Protocol,
@@ -149,6 +149,11 @@ impl<'c> Request<'c> {
 
     pub fn http10(&self) -> bool {
         self.head.version == Version::Http10
+    }
+
+    /// Whether it is a call of gRPC.
+    pub fn is_grpc(&self) -> bool {
+        self.view().field(Known::ContentType).is_some_and(grpc::is_grpc)
     }
 
     pub fn protocol(&self) -> Protocol {
@@ -338,6 +343,15 @@ impl<'a> View<'a> {
         self.head.host.of(self.bytes)
     }
 
+    /// How long a call of gRPC may take, if it says so.
+    pub fn grpc_timeout(&self) -> Option<Duration> {
+        if !self.field(Known::ContentType).is_some_and(grpc::is_grpc) {
+            return None;
+        }
+        let said = |field: &&Field| field.name.of(self.bytes).eq_ignore_ascii_case(b"grpc-timeout");
+        grpc::timeout(self.fields.iter().find(said)?.value.of(self.bytes))
+    }
+
     /// What follows the first `?`.
     pub fn query(&self) -> Option<&'a [u8]> {
         match self.head.target {
@@ -439,7 +453,7 @@ fn received_path(head: &RequestHead) -> Span {
 
 /// Bytes of an unwanted body that are read to keep the connection.
 const DISCARD_BYTES_MAX: usize = 64 * 1024;
-const DISCARD_TIME: std::time::Duration = std::time::Duration::from_secs(2);
+const DISCARD_TIME: Duration = Duration::from_secs(2);
 
 /// Where a template's text goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 mod client;
 mod directory;
 mod gateway;
+pub mod http2;
 mod load;
 mod message;
 mod process;
