@@ -5,6 +5,7 @@ mod endings;
 mod errors;
 mod failures;
 mod forwarding;
+mod http2;
 mod idle;
 mod limits;
 mod listeners;
