@@ -134,6 +134,7 @@ async fn call(
     let trusted = request.client.peer.is_some_and(|peer| snapshot.trusts(peer));
 
     let is_secure = request.client.is_secure;
+    let peer_address = request.client.peer;
     let (view, made_id, peer, identity, client) = request.split();
     let target = view.path_to_send(route);
     let (path, query) = match (route.rewrite.is_some(), memchr::memchr(b'?', &target)) {
@@ -144,6 +145,7 @@ async fn call(
         Some(upload) => Body::Stream(Some(Box::new(upload))),
         None => Body::Whole(&view.bytes[view.head.len..view.head.len + length]),
     };
+    let key = view.hash_key(service, peer_address);
     let sending_us = shard.timers.clock.recent_us();
     let mut outgoing = upstream::Request {
         head: view.head,
@@ -168,6 +170,7 @@ async fn call(
         asker: Asker::Client(client),
         rules: listener.rules,
         retry: &route.retry,
+        key,
         timeout: view.grpc_timeout().map_or(route.timeout, |limit| limit.min(route.timeout)),
         patience: snapshot.limits.body_timeout,
     };

@@ -53,6 +53,8 @@ pub enum Why {
     LoopDetected,
     /// The gateway was told to stop before the request was done.
     Stopping,
+    /// Every endpoint has as many requests as it may.
+    ServiceFull,
     /// A bug: the connection's task panicked.
     Panic,
 }
@@ -68,7 +70,7 @@ pub enum Side {
 }
 
 impl Why {
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Ok,
         Self::ClientClosed,
         Self::BadRequest,
@@ -92,6 +94,7 @@ impl Why {
         Self::NoResources,
         Self::LoopDetected,
         Self::Stopping,
+        Self::ServiceFull,
         Self::Panic,
     ];
 
@@ -121,6 +124,7 @@ impl Why {
             Self::NoResources => "no_resources",
             Self::LoopDetected => "loop_detected",
             Self::Stopping => "stopping",
+            Self::ServiceFull => "service_full",
             Self::Panic => "panic",
         }
     }
@@ -150,6 +154,7 @@ impl Why {
             | Self::NoResources
             | Self::LoopDetected
             | Self::Stopping
+            | Self::ServiceFull
             | Self::Panic => Side::Gateway,
         }
     }

@@ -44,7 +44,7 @@ const WRITE_PATIENCE: Duration = Duration::from_secs(15);
 
 /// A shard's shared connections, by the slot of the endpoint.
 #[derive(Default)]
-pub(super) struct Shared(RefCell<Vec<Lines>>);
+pub(super) struct Connections(RefCell<Vec<Lines>>);
 
 #[derive(Default)]
 struct Lines {
@@ -75,7 +75,7 @@ enum Place<'s> {
 
 /// One request makes a connection; the others go on when this is dropped.
 struct Connecting<'s> {
-    shared: &'s Shared,
+    shared: &'s Connections,
     slot: usize,
 }
 
@@ -88,7 +88,7 @@ impl Drop for Connecting<'_> {
     }
 }
 
-impl Shared {
+impl Connections {
     fn with<T>(&self, slot: usize, f: impl FnOnce(&mut Lines) -> T) -> T {
         let mut all = self.0.borrow_mut();
         if all.len() <= slot {

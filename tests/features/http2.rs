@@ -50,7 +50,8 @@ fn bodies_of_any_size_go_through_both_ways() {
     let client = Http2::connect(gateway.address());
     for size in [1, 1000, 70_000, 3_000_000] {
         let body = vec![b'x'; size];
-        let with_length = http::Request::post("http://test/").header("content-length", size).body(()).unwrap();
+        let with_length =
+            http::Request::post("http://test/").header("content-length", size).body(()).unwrap();
         for request in [post("/"), with_length] {
             let reply = client.send(request, &body);
             assert!(reply.status == 200 && reply.body == body, "{size}: {}", reply.status);
@@ -172,9 +173,7 @@ fn a_client_that_resets_a_stream_ends_what_is_done_for_it_at_once() {
     let gateway = before(&upstream);
     let client = Http2::connect(gateway.address());
     let (response, mut stream) = client.begin(get("/"), true);
-    let waiting = client.wait(async {
-        tokio::time::timeout(Duration::from_millis(300), response).await
-    });
+    let waiting = client.wait(async { tokio::time::timeout(Duration::from_millis(300), response).await });
     assert!(waiting.is_err(), "nobody answers");
     wait_until("the request to arrive", || upstream.connections() == 1 && !upstream.lines().is_empty());
     stream.send_reset(h2::Reason::CANCEL);

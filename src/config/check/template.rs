@@ -9,15 +9,19 @@ use crate::{
     template::{self, Template},
 };
 
-/// Parses the templates of one route, which know the variables of its pattern.
+/// Parses the templates of one route, which know the variables of its pattern. By default there are none.
+#[derive(Default)]
 pub(super) struct Templates<'a> {
-    pattern: &'a Pattern,
+    names: Vec<&'a str>,
     index: HashMap<&'a str, usize>,
 }
 
 impl<'a> Templates<'a> {
     pub(super) fn new(pattern: &'a Pattern) -> Self {
-        Self { pattern, index: pattern.variables().enumerate().map(|(index, name)| (name, index)).collect() }
+        Self {
+            names: pattern.variables().collect(),
+            index: pattern.variables().enumerate().map(|(index, name)| (name, index)).collect(),
+        }
     }
 
     pub(super) fn parse(&self, word: Word<'_>, problems: &mut Problems) -> Option<Template> {
@@ -42,10 +46,10 @@ impl<'a> Templates<'a> {
             return None;
         }
         let problem = problems.error(bad.what);
-        match keys::closest(place.as_str(), self.pattern.variables()) {
+        match keys::closest(place.as_str(), self.names.iter().copied()) {
             Some(meant) => problem.at(place.at(), read::did_you_mean(meant)),
             None => {
-                let own = self.pattern.variables().map(|name| format!("{{{name}}}, ")).collect::<String>();
+                let own = self.names.iter().map(|name| format!("{{{name}}}, ")).collect::<String>();
                 let all = format!("{own}{{query.NAME}}, {{header.NAME}} and {{cookie.NAME}}");
                 problem.at(place.at(), "write `{{` for a brace").help(format!("here are {all}"))
             }
