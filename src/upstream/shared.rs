@@ -386,6 +386,12 @@ fn start_upload(
     Ok(())
 }
 
+/// Whether a client on HTTP/1.1 would not know where the body ends: it has an end, and no length that says so beforehand.
+fn lacks_length(connection: &Connection, request: &Request<'_>) -> bool {
+    let has_body = request.head.method != Method::Head && !matches!(connection.head.status, 204 | 304);
+    has_body && !connection.fields.iter().any(|field| field.known == Known::ContentLength)
+}
+
 /// Waits for the head of the final response, and for what has come with it. `Err` says as well whether the service did nothing.
 async fn response_head(
     upstreams: &Upstreams,
@@ -408,6 +414,9 @@ async fn response_head(
             upstreams.give_back_fields(std::mem::replace(&mut connection.fields, answer.fields));
             connection.head = answer.head;
             connection.head.keep_alive = false;
+            if lacks_length(connection, request) {
+                connection.head.body = BodyLength::Chunked;
+            }
             incoming.take_now(&mut connection.buffer);
             return Ok(());
         }

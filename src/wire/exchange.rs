@@ -219,10 +219,11 @@ impl Incoming {
         let mux = &exchange.mux;
         let mut state = exchange.state.borrow_mut();
         if state.received.is_empty() {
-            return if state.gone.is_some() {
-                Some(Err(broken()))
-            } else if state.has_ended {
+            // What came whole is whole, whatever happened to the connection since.
+            return if state.has_ended {
                 Some(Ok(Idle::Bytes(0)))
+            } else if state.gone.is_some() {
+                Some(Err(broken()))
             } else if std::mem::take(&mut state.released) {
                 Some(Ok(Idle::Quiet))
             } else {
@@ -276,13 +277,13 @@ impl Incoming {
     /// Whether everything has been read, and nothing more will come.
     pub fn is_at_end(&self) -> bool {
         let state = self.0.state.borrow();
-        state.has_ended && state.gone.is_none() && state.received.is_empty()
+        state.has_ended && state.received.is_empty()
     }
 
     /// Bytes that have come and nobody has read, if they are the rest of the message, without trailers.
     pub fn rest(&self) -> Option<usize> {
         let state = self.0.state.borrow();
-        let is_whole = state.has_ended && state.gone.is_none() && state.trailers.is_none();
+        let is_whole = state.has_ended && state.trailers.is_none();
         is_whole.then(|| state.received.len())
     }
 

@@ -63,6 +63,14 @@ pub enum Arrival {
     Pong,
 }
 
+/// What there is to write.
+enum Unsent {
+    Bytes(Buffer),
+    Nothing,
+    /// Nor will there be.
+    Over,
+}
+
 /// How far received bytes were dealt with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fed {
@@ -162,18 +170,13 @@ impl Mux {
     /// Writes what is appended until [`Mux::close`], or until the peer does not take it for `patience`. False when not all was taken.
     pub async fn write_on(&self, writer: &mut Writer, patience: Duration) -> bool {
         loop {
-            let mut full = {
-                let mut inner = self.inner.borrow_mut();
-                if inner.out.is_empty() {
-                    self.buffers.give_back(std::mem::take(&mut inner.out));
-                    if inner.is_closing {
-                        return true;
-                    }
-                    drop(inner);
+            let mut full = match self.unsent() {
+                Unsent::Bytes(full) => full,
+                Unsent::Nothing => {
                     self.bell.take().await;
                     continue;
                 }
-                std::mem::take(&mut inner.out)
+                Unsent::Over => return true,
             };
             let written = writer.write_all(&mut full, patience).await;
             self.timers.clock.now_us();
@@ -186,6 +189,16 @@ impl Mux {
             self.flushed.put(());
             self.turn();
         }
+    }
+
+    fn unsent(&self) -> Unsent {
+        let mut inner = self.inner.borrow_mut();
+        let out = std::mem::take(&mut inner.out);
+        if !out.is_empty() {
+            return Unsent::Bytes(out);
+        }
+        self.buffers.give_back(out);
+        if inner.is_closing { Unsent::Over } else { Unsent::Nothing }
     }
 
     /// Waits until everything appended so far has been written.

@@ -7,6 +7,7 @@ mod errors;
 mod failures;
 mod forwarding;
 mod http2;
+mod http2_services;
 mod idle;
 mod limits;
 mod listeners;

@@ -154,8 +154,30 @@ impl Http2Service {
         Self::with(server::Builder::new(), answer)
     }
 
+    /// Says goodbye on every connection once it has taken this many requests.
+    pub fn leaving_after<F>(
+        requests: usize,
+        answer: impl Fn(Request<RecvStream>, SendResponse<Bytes>) -> F + Send + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        Self::run(server::Builder::new(), requests, answer)
+    }
+
     pub fn with<F>(
         builder: server::Builder,
+        answer: impl Fn(Request<RecvStream>, SendResponse<Bytes>) -> F + Send + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        Self::run(builder, usize::MAX, answer)
+    }
+
+    fn run<F>(
+        builder: server::Builder,
+        requests: usize,
         answer: impl Fn(Request<RecvStream>, SendResponse<Bytes>) -> F + Send + 'static,
     ) -> Self
     where
@@ -178,8 +200,13 @@ impl Http2Service {
                             let Ok(mut connection) = builder.handshake::<_, Bytes>(stream).await else {
                                 return;
                             };
+                            let mut taken = 0;
                             while let Some(Ok((request, respond))) = connection.accept().await {
                                 tokio::task::spawn_local(answer(request, respond));
+                                taken += 1;
+                                if taken == requests {
+                                    connection.graceful_shutdown();
+                                }
                             }
                         });
                     }

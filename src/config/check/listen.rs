@@ -108,7 +108,7 @@ fn line(line: Word<'_>, problems: &mut Problems) -> Option<Listen> {
                 http2 = value.as_str() == "on"
             }
             ("http2", value) => {
-                let at = value.map_or(word.at(), |value| value.at());
+                let at = value.map_or_else(|| word.at(), |value| value.at());
                 problems.error("`http2` is on or off").at(at, "write http2=off");
             }
             (flag @ ("lenient" | "proxy_protocol"), Some(value)) => {
