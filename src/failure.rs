@@ -3,6 +3,7 @@
 use std::{borrow::Cow, fmt};
 
 use crate::{
+    bus,
     http::{BadBody, BadHead, BadPath},
     observe::Why,
     upstream::Fault,
@@ -61,6 +62,8 @@ pub enum UpstreamFault {
     BadResponse,
     /// No response head within the route's `timeout`.
     Timeout,
+    /// The service is behind a broker, and no answer came from there.
+    Broker(bus::Fault),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +113,11 @@ impl Failure {
                 | UpstreamFault::Tls
                 | UpstreamFault::Reset
                 | UpstreamFault::BadResponse => 502,
-                UpstreamFault::Timeout => 504,
+                UpstreamFault::Timeout | UpstreamFault::Broker(bus::Fault::Late) => 504,
+                UpstreamFault::Broker(bus::Fault::Down | bus::Fault::Busy | bus::Fault::Refused) => 503,
+                UpstreamFault::Broker(
+                    bus::Fault::Unroutable | bus::Fault::Lost | bus::Fault::BadReply | bus::Fault::Failed,
+                ) => 502,
             },
             Self::Overload(_) => 503,
             Self::Bug(_) => 500,
@@ -146,7 +153,15 @@ impl Failure {
                 UpstreamFault::Tls => Why::UpstreamTls,
                 UpstreamFault::Reset => Why::UpstreamReset,
                 UpstreamFault::BadResponse => Why::UpstreamBadResponse,
-                UpstreamFault::Timeout => Why::UpstreamTimeout,
+                UpstreamFault::Timeout | UpstreamFault::Broker(bus::Fault::Late) => Why::UpstreamTimeout,
+                UpstreamFault::Broker(fault) => match fault {
+                    bus::Fault::Down | bus::Fault::Refused => Why::BrokerDown,
+                    bus::Fault::Busy => Why::BrokerBusy,
+                    bus::Fault::Unroutable => Why::Unroutable,
+                    bus::Fault::Lost | bus::Fault::Late => Why::UpstreamReset,
+                    bus::Fault::BadReply => Why::UpstreamBadResponse,
+                    bus::Fault::Failed => Why::UpstreamFailed,
+                },
             },
             Self::Overload(Overload::Connections) => Why::TooManyConnections,
             Self::Overload(Overload::Service) => Why::ServiceFull,
@@ -174,7 +189,17 @@ impl Failure {
             Self::Upstream(UpstreamFault::NoEndpoint) => {
                 "The service has no endpoint that can take a request now."
             }
-            Self::Upstream(UpstreamFault::Timeout) => "The service did not answer in time.",
+            Self::Upstream(UpstreamFault::Timeout | UpstreamFault::Broker(bus::Fault::Late)) => {
+                "The service did not answer in time."
+            }
+            Self::Upstream(UpstreamFault::Broker(fault)) => match fault {
+                bus::Fault::Down | bus::Fault::Refused => "The broker takes no messages now.",
+                bus::Fault::Busy => "Too many requests wait for this service.",
+                bus::Fault::Unroutable => "Nobody takes messages for this service.",
+                bus::Fault::Lost | bus::Fault::Late => "The broker was lost while the request was under way.",
+                bus::Fault::BadReply => "The service's answer could not be understood.",
+                bus::Fault::Failed => "The service says that it failed.",
+            },
             Self::Upstream(UpstreamFault::BadResponse) => "The service's answer could not be understood.",
             Self::Upstream(_) => "The service could not be reached.",
             Self::Overload(Overload::Service) => "The service has as many requests as it can take.",
@@ -188,6 +213,8 @@ impl Failure {
         match self {
             Self::Overload(_) => Some(1),
             Self::Upstream(UpstreamFault::NoEndpoint) => Some(5),
+            Self::Upstream(UpstreamFault::Broker(bus::Fault::Down | bus::Fault::Refused)) => Some(5),
+            Self::Upstream(UpstreamFault::Broker(bus::Fault::Busy)) => Some(1),
             Self::Client(_) | Self::Upstream(_) | Self::Bug(_) => None,
         }
     }

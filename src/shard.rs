@@ -13,6 +13,7 @@ use rustls::ServerConfig;
 use tokio::sync::oneshot;
 
 use crate::{
+    bus,
     clock::Tick,
     control::Report,
     http::{date, id},
@@ -60,6 +61,8 @@ pub struct Plan {
     pub spread: Arc<Spread>,
     /// Of the same mailbox, for the answers to this shard's questions.
     pub postbox: Postbox<Message>,
+    /// Where calls to brokers go.
+    pub bus: bus::Postbox,
     pub access: access::Log,
     pub events: event::Events,
     pub connections_max: usize,
@@ -80,6 +83,7 @@ pub struct Shard {
     pub handshakes: Rc<Turnstile>,
     /// What other threads were asked.
     pub waiting: Rc<Waiting>,
+    pub bus: bus::Postbox,
     pub connections_max: usize,
     /// How many connections each shard has.
     pub spread: Arc<Spread>,
@@ -133,6 +137,7 @@ pub fn run(plan: Plan) {
         shards,
         spread,
         postbox,
+        bus,
         access,
         events,
         connections_max,
@@ -180,6 +185,7 @@ pub fn run(plan: Plan) {
             upstreams,
             handshakes,
             waiting: Waiting::new(postbox, Message::Answer),
+            bus,
             connections_max,
             spread,
             shards,

@@ -45,6 +45,14 @@ pub enum Why {
     UpstreamTruncated,
     /// The response body stalled; the client saw a broken message.
     UpstreamStalled,
+    /// No broker can be reached, or it takes no messages.
+    BrokerDown,
+    /// Too many calls to a broker are under way.
+    BrokerBusy,
+    /// The broker knows nobody who takes the message.
+    Unroutable,
+    /// A worker answered that it failed.
+    UpstreamFailed,
     /// The gateway has no room for another client connection.
     TooManyConnections,
     /// The gateway has no room for another upstream connection (descriptors, memory).
@@ -70,7 +78,7 @@ pub enum Side {
 }
 
 impl Why {
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 29] = [
         Self::Ok,
         Self::ClientClosed,
         Self::BadRequest,
@@ -90,6 +98,10 @@ impl Why {
         Self::UpstreamBadResponse,
         Self::UpstreamTruncated,
         Self::UpstreamStalled,
+        Self::BrokerDown,
+        Self::BrokerBusy,
+        Self::Unroutable,
+        Self::UpstreamFailed,
         Self::TooManyConnections,
         Self::NoResources,
         Self::LoopDetected,
@@ -120,6 +132,10 @@ impl Why {
             Self::UpstreamBadResponse => "upstream_bad_response",
             Self::UpstreamTruncated => "upstream_truncated",
             Self::UpstreamStalled => "upstream_stalled",
+            Self::BrokerDown => "broker_down",
+            Self::BrokerBusy => "broker_busy",
+            Self::Unroutable => "unroutable",
+            Self::UpstreamFailed => "upstream_failed",
             Self::TooManyConnections => "too_many_connections",
             Self::NoResources => "no_resources",
             Self::LoopDetected => "loop_detected",
@@ -149,7 +165,11 @@ impl Why {
             | Self::UpstreamReset
             | Self::UpstreamBadResponse
             | Self::UpstreamTruncated
-            | Self::UpstreamStalled => Side::Upstream,
+            | Self::UpstreamStalled
+            | Self::BrokerDown
+            | Self::BrokerBusy
+            | Self::Unroutable
+            | Self::UpstreamFailed => Side::Upstream,
             Self::TooManyConnections
             | Self::NoResources
             | Self::LoopDetected

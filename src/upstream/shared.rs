@@ -20,7 +20,7 @@ use crate::{
     clock::Tick,
     config::HostHeader,
     http::{
-        Known,
+        BodyLength, Known, Method,
         h2::{Bounds, Code, RequestLine},
         headers,
     },
@@ -414,10 +414,10 @@ async fn response_head(
             upstreams.give_back_fields(std::mem::replace(&mut connection.fields, answer.fields));
             connection.head = answer.head;
             connection.head.keep_alive = false;
+            incoming.take_now(&mut connection.buffer);
             if lacks_length(connection, request) {
                 connection.head.body = BodyLength::Chunked;
             }
-            incoming.take_now(&mut connection.buffer);
             return Ok(());
         }
         informational += 1;

@@ -47,7 +47,7 @@ pub(super) fn service(word: Word<'_>, problems: &mut Problems) -> Option<Url> {
             let title = format!("a service cannot be reached by {}://", scheme.shown());
             problems
                 .error(title)
-                .at(scheme.at(), "this build speaks http://, h2:// and https:// to services");
+                .at(scheme.at(), "http://, h2://, https:// and amqp:// are spoken to services");
             return None;
         }
     };
