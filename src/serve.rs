@@ -190,7 +190,7 @@ async fn call(
         rules: listener.rules,
         retry: &route.retry,
         key,
-        timeout: route.timeout,
+        timeout: view.grpc_timeout().map_or(route.timeout, |limit| limit.min(route.timeout)),
         patience: snapshot.limits.body_timeout,
     };
     let result = upstream::send(&shard.upstreams, service, &mut outgoing).await;

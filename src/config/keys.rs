@@ -101,6 +101,7 @@ pub const LISTEN: Keys = Keys {
         key("backlog", "connections the kernel holds until they are accepted"),
         key("lenient", "a bare LF ends a line of a head"),
         key("proxy_protocol", "connections of trusted proxies begin with a PROXY header"),
+        key("http2", "HTTP/2 for clients that want it; on unless it says off"),
     ],
 };
 
@@ -110,6 +111,7 @@ pub const LISTEN_FLAGS: Keys = Keys {
         key("backlog", "connections the kernel holds until they are accepted"),
         key("lenient", "a bare LF ends a line of a head"),
         key("proxy_protocol", "connections of trusted proxies begin with a PROXY header"),
+        key("http2", "HTTP/2 for clients that want it; on unless it says off"),
     ],
 };
 
@@ -176,6 +178,7 @@ pub const SERVICE: Keys = Keys {
         key("keepalive", "idle connections kept, per shard"),
         key("connect", "time to establish a connection to an endpoint"),
         key("tls", "how certificates of https:// servers are judged"),
+        key("protocol", "\"h1\" or \"h2\" for every server, whatever its URL says"),
     ],
 };
 

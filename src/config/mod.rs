@@ -88,6 +88,8 @@ pub struct Listen {
     pub tls: bool,
     /// Connections of trusted proxies begin with a header that says from where they come.
     pub proxy_protocol: bool,
+    /// HTTP/2 is spoken to clients that want it.
+    pub http2: bool,
 }
 
 /// `[tls]`.
@@ -246,6 +248,7 @@ pub struct Endpoint {
     pub tls: Option<Arc<str>>,
     /// The URL's path without a trailing slash, put before every request path; often empty.
     pub prefix: Arc<str>,
+    pub speaks: Speaks,
     pub weight: u32,
     /// Failures within `fail_timeout` that take the endpoint out; 0 never does (as in nginx).
     pub max_fails: u32,
@@ -256,6 +259,17 @@ pub struct Endpoint {
     pub max_conns: u32,
     /// How long its share grows after it was out; zero for not at all.
     pub slow_start: Duration,
+}
+
+/// What an endpoint is spoken to in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Speaks {
+    #[default]
+    Http1,
+    /// HTTP/2, known beforehand (RFC 9113 §3.3).
+    Http2,
+    /// What the two agree on when TLS begins (RFC 7301).
+    Either,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

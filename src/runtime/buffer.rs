@@ -125,6 +125,20 @@ impl Buffer {
         }
     }
 
+    /// Makes room for `count` more bytes to be appended: a buffer from the stock, then a large one, then memory of its own.
+    pub fn make_room(&mut self, count: usize, stock: &Buffers) {
+        if self.bytes.capacity() - self.bytes.len() >= count {
+            return;
+        }
+        if self.capacity() == 0 && count <= Buffers::SMALL {
+            *self = stock.small();
+        } else if self.capacity() < Buffers::LARGE && self.len() + count <= Buffers::LARGE {
+            let mut large = stock.large();
+            large.extend(self.unread());
+            stock.give_back(std::mem::replace(self, large));
+        }
+    }
+
     /// Appends bytes behind the unread ones.
     pub fn extend(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);

@@ -163,6 +163,7 @@ pub fn build(
                 },
                 tls: listen.tls,
                 proxy_protocol: listen.proxy_protocol,
+                http2: listen.http2,
                 loop_mark: format!("coregate-{}-{number}", identities.instance).into_bytes().into(),
             })
             .collect(),
@@ -259,11 +260,12 @@ fn build_service(
             identities.next_service - 1
         }
     };
-    let rules: Arc<str> = if tls.is_empty() { "".into() } else { format!("{:?}", service.tls).into() };
+    let rules = if tls.is_empty() { String::new() } else { format!("{:?}", service.tls) };
     let mut endpoints = Vec::new();
     let mut facts = Vec::new();
     let mut shared = Vec::new();
     for endpoint in &service.endpoints {
+        let rules: Arc<str> = format!("{rules} {:?}", endpoint.speaks).into();
         for dial in dials(&endpoint.address, resolved) {
             let key = (slot, dial.clone(), Arc::clone(&endpoint.url), Arc::clone(&rules));
             let identity = identities.endpoint(key);
@@ -288,6 +290,7 @@ fn build_service(
                 authority: Arc::clone(&endpoint.authority),
                 tls: server_name(service, endpoint),
                 prefix: Arc::clone(&endpoint.prefix),
+                speaks: endpoint.speaks,
             });
         }
     }

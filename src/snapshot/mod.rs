@@ -57,6 +57,8 @@ pub struct ListenerFacts {
     pub tls: bool,
     /// Whether connections of trusted proxies begin with a header of theirs.
     pub proxy_protocol: bool,
+    /// Whether HTTP/2 is spoken to clients that want it.
+    pub http2: bool,
     /// The field value that recognises requests which left from this listener (RFC 8586).
     pub loop_mark: Box<[u8]>,
 }
@@ -144,6 +146,7 @@ pub struct Endpoint {
     /// The name its certificate must have; `None` without TLS.
     pub tls: Option<ServerName<'static>>,
     pub prefix: Arc<str>,
+    pub speaks: config::Speaks,
     /// Index into [`Snapshot::listeners`], when the endpoint is one of our own.
     pub own_listener: Option<usize>,
 }

@@ -7,6 +7,8 @@ mod endings;
 mod errors;
 mod failures;
 mod forwarding;
+mod http2;
+mod http2_services;
 mod idle;
 mod issuers;
 mod limits;

@@ -5,6 +5,7 @@
 mod client;
 mod directory;
 mod gateway;
+pub mod http2;
 pub mod issuer;
 mod load;
 mod message;
