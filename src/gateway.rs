@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use self::{build::Builder, tls::Tls};
 use crate::{
     config::{Address, Config, Driver, Listen, Loaded, Shards},
-    control::{self, Chore, Control, Report, Signal},
+    control::{self, Chore, Control, Report, Signal, accounts},
     listener::Spread,
     observe::{Metrics, NamesCell, event, writer},
     runtime::{DriverUsed, Postbox, Runtime, Socket, mailbox, why_blocked},
@@ -189,6 +189,7 @@ impl Gateway {
         }
         let neighbours: Arc<[_]> = gateway.shards.iter().cloned().collect();
         let spread = Arc::new(Spread::new(count));
+        let (ask_accounts, questions) = tokio::sync::mpsc::channel(accounts::QUESTIONS_MAX);
         let pinned = matches!(options_shards(count, cores.len()), Pinning::OnePerCore);
         for (number, (access, mailbox)) in access.into_iter().zip(mailboxes).enumerate() {
             let own: Vec<_> = sockets
@@ -207,6 +208,7 @@ impl Gateway {
                 shards: Arc::clone(&neighbours),
                 spread: Arc::clone(&spread),
                 postbox,
+                accounts: ask_accounts.clone(),
                 access,
                 events: log.handle().events(),
                 connections_max: connections_max.div_ceil(count),
@@ -230,6 +232,11 @@ impl Gateway {
             first,
             follow: Some(follow),
             keys: builder_keys,
+            accounts: control::Accounts {
+                settings: builder.accounts(),
+                questions,
+                revocations: builder.revocations(),
+            },
             chores: vec![Chore {
                 every: tls::ROTATE_EVERY,
                 run: Box::new(move || tls::rotate(&ticket_keys)),

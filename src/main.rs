@@ -8,7 +8,15 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use coregate::{Gateway, Options, Source, StartError, cli, control::Signal, runtime::DriverUsed};
+use coregate::{
+    Gateway, Options, Source, StartError,
+    cli::{
+        self,
+        accounts::{KeysCommand, Mint, UserCommand},
+    },
+    control::Signal,
+    runtime::DriverUsed,
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -35,6 +43,21 @@ enum Command {
         #[arg(short = 'T')]
         print: bool,
     },
+    /// Add, list and change the users of an issuer, and end their sessions.
+    User(UserCommand),
+    /// List, rotate and import the keys of an issuer.
+    Keys(KeysCommand),
+    /// Make tokens, and look into them.
+    #[command(subcommand)]
+    Token(Token),
+}
+
+#[derive(Subcommand)]
+enum Token {
+    /// Print a token that an issuer of ours signed.
+    Mint(Mint),
+    /// Show what the token on standard input says, without verifying anything.
+    Inspect,
 }
 
 #[derive(clap::Args)]
@@ -53,6 +76,10 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.command {
         Some(Command::Check { config, print }) => ExitCode::from(cli::check::check(config.as_deref(), print)),
+        Some(Command::User(command)) => ExitCode::from(cli::accounts::user(command)),
+        Some(Command::Keys(command)) => ExitCode::from(cli::accounts::keys(command)),
+        Some(Command::Token(Token::Mint(command))) => ExitCode::from(cli::accounts::mint(command)),
+        Some(Command::Token(Token::Inspect)) => ExitCode::from(cli::accounts::inspect()),
         Some(Command::Run(run)) => serve(&run),
         None => serve(&arguments.run),
     }

@@ -1,9 +1,11 @@
 //! One request, top to bottom.
 
+mod accounts;
 mod authenticate;
 
 use crate::{
     connection::{BodyState, Place, Request},
+    control::accounts::Document,
     failure::{ClientFault, Failure},
     http::{Method, Target as Form},
     route::Found,
@@ -17,6 +19,8 @@ pub enum Reply<'s> {
     /// A service's response, to be passed on.
     Response(Box<Connection>, &'s Route),
     Fixed(&'s crate::config::Fixed),
+    /// An issuer's of our own.
+    Document(Document),
     Redirect {
         code: u16,
         location: Vec<u8>,
@@ -53,6 +57,10 @@ pub async fn request<'s>(
         Target::Service(index) => {
             let response = call(request, route, &snapshot.services[*index], snapshot, shard).await?; // 408, 413, 502…504
             Ok(Reply::Response(response, route))
+        }
+        Target::Accounts { issuer, action } => {
+            let document = accounts::answer(request, route, issuer, *action, snapshot, shard).await?; // 400, 401, 429, 503
+            Ok(Reply::Document(document))
         }
         Target::Fixed(fixed) => Ok(Reply::Fixed(fixed)),
         Target::Redirect { code, location } => {

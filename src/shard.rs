@@ -10,11 +10,11 @@ use std::{
 };
 
 use rustls::ServerConfig;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     auth::Desk,
-    control::Report,
+    control::{Report, accounts},
     http::{date, id},
     listener::{self, HandedOver, Spread},
     observe::{Ended, Gauges, Metrics, access, event},
@@ -57,6 +57,8 @@ pub struct Plan {
     pub spread: Arc<Spread>,
     /// Of the same mailbox, for the answers to this shard's questions.
     pub postbox: Postbox<Message>,
+    /// Where issuers of our own are asked.
+    pub accounts: mpsc::Sender<accounts::Question>,
     pub access: access::Log,
     pub events: event::Events,
     pub connections_max: usize,
@@ -77,6 +79,8 @@ pub struct Shard {
     pub handshakes: Rc<Turnstile>,
     /// What other threads were asked.
     pub waiting: Rc<Waiting>,
+    /// Where issuers of our own are asked.
+    pub accounts: mpsc::Sender<accounts::Question>,
     /// Where tokens are looked at.
     pub desk: RefCell<Desk>,
     pub connections_max: usize,
@@ -127,6 +131,7 @@ pub fn run(plan: Plan) {
         shards,
         spread,
         postbox,
+        accounts,
         access,
         events,
         connections_max,
@@ -170,6 +175,7 @@ pub fn run(plan: Plan) {
             handshakes,
             desk: RefCell::new(Desk::new(seed.rotate_left(17))),
             waiting: Waiting::new(postbox, Message::Answer),
+            accounts,
             connections_max,
             spread,
             shards,

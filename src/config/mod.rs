@@ -5,6 +5,7 @@
 
 mod check;
 mod include;
+pub mod issuing;
 pub mod keys;
 pub mod load;
 mod print;
@@ -184,6 +185,8 @@ pub struct Auth {
     /// The header that gets all claims.
     pub identity: Option<Arc<str>>,
     pub token: Onward,
+    /// How tokens are issued; `None` where somebody else does it.
+    pub issuing: Option<issuing::Issuing>,
 }
 
 /// Where the keys of an issuer come from.
@@ -249,6 +252,11 @@ pub struct Route {
 pub enum Target {
     /// Index into [`Config::services`].
     Service(usize),
+    /// One of the paths of an issuer of our own: its index into [`Config::auths`].
+    Accounts {
+        auth: usize,
+        action: issuing::Action,
+    },
     Fixed(Fixed),
     Redirect {
         code: u16,

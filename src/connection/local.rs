@@ -40,6 +40,11 @@ pub(super) async fn answer(
             }
             (fixed.status, fixed.content_type.as_bytes())
         }
+        Reply::Document(document) => {
+            body.extend_from_slice(&document.body);
+            fields.push((b"Cache-Control", document.cache_control.as_bytes()));
+            (document.status, document.content_type.as_bytes())
+        }
         Reply::Redirect { code, location } => {
             fields.push((b"Location", location));
             (*code, b"")
@@ -69,7 +74,13 @@ pub(super) async fn refuse(
     let retry_after = failure.retry_after().map(|seconds| seconds.to_string());
     let challenge = match failure {
         Failure::Denied { reject, guard } => snapshot.guards[guard].challenge(reject),
-        Failure::Client(_) | Failure::Upstream(_) | Failure::Overload(_) | Failure::Bug(_) => None,
+        // RFC 9110 §15.5.2 wants a challenge; which scheme, the client knows best.
+        Failure::Account(_) if status == 401 => Some("Bearer".to_owned()),
+        Failure::Account(_)
+        | Failure::Client(_)
+        | Failure::Upstream(_)
+        | Failure::Overload(_)
+        | Failure::Bug(_) => None,
     };
     let mut fields: Vec<(&[u8], &[u8])> = Vec::new();
     if let Some(challenge) = &challenge {

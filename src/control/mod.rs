@@ -5,6 +5,7 @@
 //! through [`Parts`], because those live in layers above or are the caller's to decide. Nothing here is waited
 //! for by a shard.
 
+pub mod accounts;
 mod admin;
 mod collect;
 mod jwks;
@@ -30,6 +31,7 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot, watch as tokio_watch};
 
+use crate::auth::revocation::RevocationCell;
 use crate::observe::{NamesCell, event, event::Origin, writer::Handle as LogHandle};
 
 pub use jwks::FetchedKeys;
@@ -73,12 +75,20 @@ pub struct Parts {
     pub follow: Option<Arc<dyn Follow>>,
     /// Keys that are to be fetched, now and after every reload.
     pub keys: tokio_watch::Receiver<Vec<Arc<FetchedKeys>>>,
+    pub accounts: Accounts,
     /// What is to be done from time to time.
     pub chores: Vec<Chore>,
     /// Whether to look for changes of the files.
     pub watch: bool,
     /// Where stop signals go; `None` leaves the process's signals alone. HUP and USR1 are dealt with here.
     pub signals: Option<SyncSender<Signal>>,
+}
+
+/// What the issuers of our own work with.
+pub struct Accounts {
+    pub settings: tokio_watch::Receiver<Vec<Arc<accounts::Settings>>>,
+    pub questions: mpsc::Receiver<accounts::Question>,
+    pub revocations: Arc<RevocationCell>,
 }
 
 /// Something short that is done again and again.
@@ -183,6 +193,7 @@ async fn run(
     mut stopped: tokio_watch::Receiver<bool>,
     ready: SyncSender<io::Result<()>>,
 ) {
+    let issuers = accounts::Issuers::default();
     let collector = Arc::new(Collector::new(Arc::clone(&parts.shards)));
     let mut tasks = tokio::task::JoinSet::new();
     let started = (|| {
@@ -192,6 +203,7 @@ async fn run(
                 collector: Arc::clone(&collector),
                 names: Arc::clone(&parts.names),
                 log: parts.log.clone(),
+                issuers: issuers.clone(),
             };
             tasks.spawn(admin::serve(listener, admin)?);
         }
@@ -213,6 +225,8 @@ async fn run(
         tasks.spawn(Follower::new(follow, triggers).run());
     }
     tasks.spawn(jwks::run(parts.keys));
+    let Accounts { settings, questions, revocations } = parts.accounts;
+    tasks.spawn(accounts::run(settings, questions, revocations, issuers));
     tasks.spawn(reloader.run(triggers_in));
     tasks.spawn(Retirement::new(Arc::clone(&parts.shards), Arc::clone(&status)).run(retired));
     for Chore { every, run } in parts.chores {

@@ -81,6 +81,12 @@ pub enum Why {
     ClaimMissing,
     /// The issuer's keys could not be fetched since the start.
     KeysUnavailable,
+    /// A wrong name or password, or a refresh token that is none.
+    LoginRefused,
+    /// Too many logins failed.
+    LoginThrottled,
+    /// Users, keys or the threads that hash passwords cannot be had.
+    AccountsUnavailable,
     /// The gateway was told to stop before the request was done.
     Stopping,
     /// A bug: the connection's task panicked.
@@ -98,7 +104,7 @@ pub enum Side {
 }
 
 impl Why {
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 42] = [
         Self::Ok,
         Self::ClientClosed,
         Self::BadRequest,
@@ -136,6 +142,9 @@ impl Why {
         Self::ScopeMissing,
         Self::ClaimMissing,
         Self::KeysUnavailable,
+        Self::LoginRefused,
+        Self::LoginThrottled,
+        Self::AccountsUnavailable,
         Self::Stopping,
         Self::Panic,
     ];
@@ -180,6 +189,9 @@ impl Why {
             Self::ScopeMissing => "scope_missing",
             Self::ClaimMissing => "claim_missing",
             Self::KeysUnavailable => "jwt_keys_unavailable",
+            Self::LoginRefused => "login_refused",
+            Self::LoginThrottled => "login_throttled",
+            Self::AccountsUnavailable => "accounts_unavailable",
             Self::Stopping => "stopping",
             Self::Panic => "panic",
         }
@@ -210,7 +222,9 @@ impl Why {
             | Self::TokenRevoked
             | Self::RoleMissing
             | Self::ScopeMissing
-            | Self::ClaimMissing => Side::Client,
+            | Self::ClaimMissing
+            | Self::LoginRefused
+            | Self::LoginThrottled => Side::Client,
             Self::NoEndpoint
             | Self::ConnectRefused
             | Self::ConnectTimeout
@@ -224,6 +238,7 @@ impl Why {
             | Self::NoResources
             | Self::LoopDetected
             | Self::KeysUnavailable
+            | Self::AccountsUnavailable
             | Self::Stopping
             | Self::Panic => Side::Gateway,
         }

@@ -138,6 +138,9 @@ fn build_route(
         metric: numbers.route(route.pattern.text()),
         target: match &route.target {
             config::Target::Service(index) => Target::Service(*index),
+            config::Target::Accounts { auth, action } => {
+                Target::Accounts { issuer: Arc::clone(&issuers[*auth].name), action: *action }
+            }
             config::Target::Fixed(fixed) => Target::Fixed(fixed.clone()),
             config::Target::Redirect { code, location } => {
                 Target::Redirect { code: *code, location: location.clone() }
