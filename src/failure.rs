@@ -4,6 +4,7 @@ use std::{borrow::Cow, fmt};
 
 use crate::{
     auth::Reject,
+    bus,
     control::accounts::Refusal,
     http::{BadBody, BadHead, BadPath},
     observe::Why,
@@ -67,12 +68,16 @@ pub enum UpstreamFault {
     BadResponse,
     /// No response head within the route's `timeout`.
     Timeout,
+    /// The service is behind a broker, and no answer came from there.
+    Broker(bus::Fault),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overload {
     /// `max_connections`, or no descriptor is left.
     Connections,
+    /// Every endpoint of the service has `max_conns` requests, and the queue, if there is one, is full or took too long.
+    Service,
 }
 
 impl Failure {
@@ -137,7 +142,11 @@ impl Failure {
                 | UpstreamFault::Tls
                 | UpstreamFault::Reset
                 | UpstreamFault::BadResponse => 502,
-                UpstreamFault::Timeout => 504,
+                UpstreamFault::Timeout | UpstreamFault::Broker(bus::Fault::Late) => 504,
+                UpstreamFault::Broker(bus::Fault::Down | bus::Fault::Busy | bus::Fault::Refused) => 503,
+                UpstreamFault::Broker(
+                    bus::Fault::Unroutable | bus::Fault::Lost | bus::Fault::BadReply | bus::Fault::Failed,
+                ) => 502,
             },
             Self::Overload(_) => 503,
             Self::Bug(_) => 500,
@@ -196,9 +205,18 @@ impl Failure {
                 UpstreamFault::Tls => Why::UpstreamTls,
                 UpstreamFault::Reset => Why::UpstreamReset,
                 UpstreamFault::BadResponse => Why::UpstreamBadResponse,
-                UpstreamFault::Timeout => Why::UpstreamTimeout,
+                UpstreamFault::Timeout | UpstreamFault::Broker(bus::Fault::Late) => Why::UpstreamTimeout,
+                UpstreamFault::Broker(fault) => match fault {
+                    bus::Fault::Down | bus::Fault::Refused => Why::BrokerDown,
+                    bus::Fault::Busy => Why::BrokerBusy,
+                    bus::Fault::Unroutable => Why::Unroutable,
+                    bus::Fault::Lost | bus::Fault::Late => Why::UpstreamReset,
+                    bus::Fault::BadReply => Why::UpstreamBadResponse,
+                    bus::Fault::Failed => Why::UpstreamFailed,
+                },
             },
             Self::Overload(Overload::Connections) => Why::TooManyConnections,
+            Self::Overload(Overload::Service) => Why::ServiceFull,
             Self::Bug(_) => Why::Panic,
         }
     }
@@ -235,9 +253,20 @@ impl Failure {
             Self::Upstream(UpstreamFault::NoEndpoint) => {
                 "The service has no endpoint that can take a request now."
             }
-            Self::Upstream(UpstreamFault::Timeout) => "The service did not answer in time.",
+            Self::Upstream(UpstreamFault::Timeout | UpstreamFault::Broker(bus::Fault::Late)) => {
+                "The service did not answer in time."
+            }
+            Self::Upstream(UpstreamFault::Broker(fault)) => match fault {
+                bus::Fault::Down | bus::Fault::Refused => "The broker takes no messages now.",
+                bus::Fault::Busy => "Too many requests wait for this service.",
+                bus::Fault::Unroutable => "Nobody takes messages for this service.",
+                bus::Fault::Lost | bus::Fault::Late => "The broker was lost while the request was under way.",
+                bus::Fault::BadReply => "The service's answer could not be understood.",
+                bus::Fault::Failed => "The service says that it failed.",
+            },
             Self::Upstream(UpstreamFault::BadResponse) => "The service's answer could not be understood.",
             Self::Upstream(_) => "The service could not be reached.",
+            Self::Overload(Overload::Service) => "The service has as many requests as it can take.",
             Self::Overload(Overload::Connections) => "The gateway has no room for another connection.",
             Self::Bug(_) => "The gateway made a mistake; the request id helps to find it.",
         })
@@ -253,6 +282,8 @@ impl Failure {
             Self::Account(Refusal::Throttled { retry_after }) => Some(retry_after),
             Self::Account(Refusal::Busy) => Some(1),
             Self::Account(Refusal::Unavailable) => Some(5),
+            Self::Upstream(UpstreamFault::Broker(bus::Fault::Down | bus::Fault::Refused)) => Some(5),
+            Self::Upstream(UpstreamFault::Broker(bus::Fault::Busy)) => Some(1),
             Self::Account(_) | Self::Client(_) | Self::Denied { .. } | Self::Upstream(_) | Self::Bug(_) => {
                 None
             }
@@ -272,8 +303,11 @@ impl Failure {
                     | ClientFault::MethodNotServed
                     | ClientFault::Closed
             ),
-            Self::Denied { .. } | Self::Account(_) | Self::Upstream(_) => false,
-            Self::Overload(_) | Self::Bug(_) => true,
+            Self::Denied { .. }
+            | Self::Account(_)
+            | Self::Upstream(_)
+            | Self::Overload(Overload::Service) => false,
+            Self::Overload(Overload::Connections) | Self::Bug(_) => true,
         }
     }
 }
@@ -292,6 +326,7 @@ impl From<Fault> for Failure {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::NoEndpoint => Self::Upstream(UpstreamFault::NoEndpoint),
+            Fault::Full => Self::Overload(Overload::Service),
             Fault::ConnectRefused => Self::Upstream(UpstreamFault::ConnectRefused),
             Fault::ConnectTimeout => Self::Upstream(UpstreamFault::ConnectTimeout),
             Fault::Tls => Self::Upstream(UpstreamFault::Tls),

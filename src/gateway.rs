@@ -162,9 +162,18 @@ impl Gateway {
         let system = |error| StartError::System { what: "TLS cannot be prepared", error };
         let tls = Tls::new(count).map_err(system)?;
         let ticket_keys = tls.keys();
-        let (builder, first) =
-            Builder::start(options.source, config, files, bound, Arc::clone(&names), log.handle(), tls, seed)
-                .map_err(StartError::Config)?;
+        let (builder, first) = Builder::start(
+            options.source,
+            config,
+            files,
+            bound,
+            Arc::clone(&names),
+            log.handle(),
+            tls,
+            count,
+            seed,
+        )
+        .map_err(StartError::Config)?;
         notes.extend(first.warnings.iter().cloned());
         let builder = Arc::new(builder);
 
@@ -204,6 +213,7 @@ impl Gateway {
                 driver: driver.clone(),
                 sockets: own,
                 snapshot: builder.cell(),
+                bus: builder.bus(),
                 mailbox,
                 shards: Arc::clone(&neighbours),
                 spread: Arc::clone(&spread),

@@ -8,7 +8,7 @@ pub use self::spread::Spread;
 use crate::{
     connection,
     observe::event,
-    runtime::{Accepted, Buffer, Detached, Listener, Peer, Socket, Stream, sleep, spawn},
+    runtime::{Accepted, Buffer, Detached, Listener, ListenerHandle, Peer, Socket, Stream, sleep, spawn},
     shard::Shard,
 };
 
@@ -22,6 +22,10 @@ pub struct HandedOver {
 
 /// Waited after an `accept` that failed for lack of descriptors or memory: trying at once would only burn the core.
 const BACK_OFF: Duration = Duration::from_millis(50);
+
+/// How long clients that have been answered have to complete the opening of their connection, before the socket is closed: what
+/// a round trip takes at most.
+const HANDSHAKES_END: Duration = Duration::from_millis(500);
 
 /// Starts accepting on `socket`, the listener number `number` of the configuration.
 pub fn start(shard: &Rc<Shard>, number: usize, socket: Socket) -> io::Result<()> {
@@ -43,17 +47,33 @@ pub fn start(shard: &Rc<Shard>, number: usize, socket: Socket) -> io::Result<()>
     Ok(())
 }
 
+/// Closes a listener without losing anybody whom the kernel has told that the connection stands.
+pub async fn close(listener: ListenerHandle) {
+    listener.refuse_new();
+    sleep(HANDSHAKES_END).await;
+    // Nobody can come to who is waiting now; the listener's own task takes them.
+    while listener.has_waiting() {
+        sleep(Duration::from_millis(1)).await;
+    }
+    listener.stop();
+}
+
 async fn accept(shard: &Rc<Shard>, listener: &Listener, number: usize) {
     loop {
         // Who was accepted as the shard began to drain is still served.
         let (accepted, peer) = match listener.accept().await {
             Ok(arrived) => arrived,
-            Err(_) if shard.is_draining() => return,
+            Err(_) if listener.is_over() => return,
             Err(error) => {
-                shard.metrics.borrow_mut().counters.accept_errors += 1;
+                // A Unix socket that is being closed says so.
+                if !shard.is_draining() {
+                    shard.metrics.borrow_mut().counters.accept_errors += 1;
+                }
                 // A client that left before it was accepted is nobody's error (accept(2)).
                 if error.kind() != io::ErrorKind::ConnectionAborted {
-                    event::warn("listener", format_args!("accept: {error}"));
+                    if !shard.is_draining() {
+                        event::warn("listener", format_args!("accept: {error}"));
+                    }
                     sleep(BACK_OFF).await;
                 }
                 continue;

@@ -14,6 +14,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     auth::Desk,
+    bus,
+    clock::Tick,
     control::{Report, accounts},
     http::{date, id},
     listener::{self, HandedOver, Spread},
@@ -34,6 +36,8 @@ pub enum Message {
     NewSnapshot,
     /// A connection that another shard accepted.
     HandedOver(HandedOver),
+    /// A service has a place for the first request that waits for one here.
+    Called(usize),
     /// Accept nothing more, end connections at their next message boundary, and say when none is left.
     Drain(std::sync::mpsc::Sender<()>),
     /// What a question of this shard's was answered with.
@@ -59,6 +63,8 @@ pub struct Plan {
     pub postbox: Postbox<Message>,
     /// Where issuers of our own are asked.
     pub accounts: mpsc::Sender<accounts::Question>,
+    /// Where calls to brokers go.
+    pub bus: bus::Postbox,
     pub access: access::Log,
     pub events: event::Events,
     pub connections_max: usize,
@@ -83,6 +89,7 @@ pub struct Shard {
     pub accounts: mpsc::Sender<accounts::Question>,
     /// Where tokens are looked at.
     pub desk: RefCell<Desk>,
+    pub bus: bus::Postbox,
     pub connections_max: usize,
     /// How many connections each shard has.
     pub spread: Arc<Spread>,
@@ -91,6 +98,8 @@ pub struct Shard {
     access: RefCell<access::Log>,
     date: RefCell<(u64, [u8; 29])>,
     draining: Cell<bool>,
+    /// How long connections may rest; set when the shard drains.
+    idle_until: Cell<Tick>,
     drained: RefCell<Option<std::sync::mpsc::Sender<()>>>,
     listeners: RefCell<Vec<ListenerHandle>>,
     accepting: Cell<usize>,
@@ -116,7 +125,7 @@ pub struct Live {
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a connection between requests is kept when the shard drains. A client under load sends its next request within it and
 /// is told `Connection: close`, where a close at once would cross that request and lose it.
-pub const DRAIN_GRACE: Duration = Duration::from_millis(500);
+pub const DRAIN_GRACE: Duration = Duration::from_secs(2);
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs a shard on this thread until it is told to stop.
@@ -132,6 +141,7 @@ pub fn run(plan: Plan) {
         spread,
         postbox,
         accounts,
+        bus,
         access,
         events,
         connections_max,
@@ -158,12 +168,17 @@ pub fn run(plan: Plan) {
         let buffers = Rc::new(Buffers::new());
         let metrics = Rc::new(RefCell::new(Metrics::new()));
         let handshakes = Turnstile::new();
+        let callers = Arc::clone(&shards);
         let upstreams = Upstreams::new(
             Rc::clone(&timers),
             Rc::clone(&buffers),
             Rc::clone(&metrics),
             Rc::clone(&handshakes),
             number,
+            Box::new(move |shard, service| {
+                // Where the box is full that shard looks by itself before long.
+                let _ = callers[shard].post(Message::Called(service));
+            }),
             seed,
         );
         let shard = Rc::new(Shard {
@@ -176,6 +191,7 @@ pub fn run(plan: Plan) {
             desk: RefCell::new(Desk::new(seed.rotate_left(17))),
             waiting: Waiting::new(postbox, Message::Answer),
             accounts,
+            bus,
             connections_max,
             spread,
             shards,
@@ -183,6 +199,7 @@ pub fn run(plan: Plan) {
             access: RefCell::new(access),
             date: RefCell::new((0, [b' '; 29])),
             draining: Cell::new(false),
+            idle_until: Cell::new(Tick::NEVER),
             drained: RefCell::default(),
             listeners: RefCell::default(),
             accepting: Cell::new(0),
@@ -269,6 +286,10 @@ impl Shard {
                 listener::receive(self, connection);
                 ControlFlow::Continue(())
             }
+            Message::Called(service) => {
+                self.upstreams.call_first(service);
+                ControlFlow::Continue(())
+            }
             Message::Drain(done) => {
                 self.drain();
                 *self.drained.borrow_mut() = Some(done);
@@ -299,13 +320,20 @@ impl Shard {
         }
     }
 
-    /// Accepts nothing more. Connections end at their next message boundary; those between requests get [`DRAIN_GRACE`].
+    /// Closes the listeners when everybody who waits has been accepted. Connections end at their next message boundary; those
+    /// between requests get [`DRAIN_GRACE`].
     fn drain(&self) {
-        self.draining.set(true);
-        self.spread.close(self.number);
-        self.listeners.borrow().iter().for_each(ListenerHandle::stop);
+        if !self.draining.replace(true) {
+            self.spread.close(self.number);
+            for handle in self.listeners.borrow().iter() {
+                spawn(listener::close(handle.clone()), |text| {
+                    event::error("shard", format_args!("a listener is not closed: {text}"));
+                });
+            }
+        }
         self.timers.clock.now_us();
         let until = self.timers.clock.after(DRAIN_GRACE);
+        self.idle_until.set(until);
         for live in self.connections.borrow().iter().flatten() {
             if !live.serving.get() {
                 live.handle.expect_until(until, &self.timers);
@@ -324,7 +352,7 @@ impl Shard {
 
     fn say_when_drained(&self) {
         // One that is on its way here comes by the same mailbox.
-        if self.open.get() == 0
+        if self.open.get() + self.accepting.get() == 0
             && !self.spread.awaits(self.number)
             && let Some(done) = self.drained.borrow_mut().take()
         {
@@ -335,7 +363,9 @@ impl Shard {
 
     /// Ends every connection and waits until nothing is in the kernel's hands. Returns whether that was so in time.
     async fn end(&self) -> bool {
-        self.drain();
+        self.draining.set(true);
+        self.spread.close(self.number);
+        self.listeners.borrow().iter().for_each(ListenerHandle::stop);
         self.timers.clock.now_us();
         let give_up = self.timers.clock.after(STOP_PATIENCE);
         self.waiting.end();
@@ -397,6 +427,11 @@ impl Shard {
         self.draining.get()
     }
 
+    /// Until when connections may rest at most.
+    pub fn idle_until(&self) -> Tick {
+        self.idle_until.get()
+    }
+
     /// Whether there is room for another client connection.
     pub fn has_room(&self) -> bool {
         self.open.get() < self.connections_max
@@ -422,6 +457,7 @@ impl Shard {
 
     pub(crate) fn not_listening(&self) {
         self.accepting.set(self.accepting.get() - 1);
+        self.say_when_drained();
     }
 
     pub(crate) fn refuses(&self) {

@@ -1,5 +1,6 @@
 //! The tree as written → a [`Config`]. Every function here goes on after a mistake, so that one run shows them all.
 
+mod amqp;
 mod auth;
 mod defaults;
 mod issuing;
@@ -80,7 +81,7 @@ pub(super) fn config(
     if problems.errors() == 0 {
         services.warn_of_unused(problems);
     }
-    let services = services.list;
+    let (services, amqp) = (services.list, services.amqp.list);
     let log = log::read(fields.get("log"), problems);
     Config {
         listen,
@@ -93,6 +94,7 @@ pub(super) fn config(
         limits: defaults.limits,
         auths,
         services,
+        amqp,
         routes,
         log,
     }

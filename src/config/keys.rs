@@ -17,7 +17,7 @@ const fn key(name: &'static str, doc: &'static str) -> Key {
     Key { name, doc }
 }
 
-pub const ALL: [&Keys; 18] = [
+pub const ALL: [&Keys; 20] = [
     &TOP,
     &DEFAULTS,
     &RETRY,
@@ -32,6 +32,8 @@ pub const ALL: [&Keys; 18] = [
     &SERVICE,
     &SERVICE_TLS,
     &SERVER,
+    &AMQP,
+    &BROKER,
     &ROUTE,
     &LOG,
     &ACCESS,
@@ -84,7 +86,10 @@ pub const DEFAULTS: Keys = Keys {
 pub const RETRY: Keys = Keys {
     table: "`retry`",
     keys: &[
-        key("on", "failures that are retried: connect, reset, timeout, or a status such as 503"),
+        key(
+            "on",
+            "failures that are retried: connect, reset, timeout, or a status such as 503; non_idempotent: also of POST",
+        ),
         key("tries", "attempts in all, the first included"),
         key("budget", "retries as a share of requests, in percent"),
     ],
@@ -191,7 +196,12 @@ pub const SERVICE: Keys = Keys {
     table: "a service",
     keys: &[
         key("servers", "server lines or tables"),
-        key("balance", "how an endpoint is picked: \"random\" (the less loaded of two) or \"round_robin\""),
+        key(
+            "balance",
+            "how an endpoint is picked: \"random\" (the less loaded of two), \"round_robin\", \"least_conn\", \"least_time\", \"first\" or \"ip_hash\"",
+        ),
+        key("hash", "requests with the same value of this text go to the same server: \"{header.x-user}\""),
+        key("queue", "requests that wait while every server has `max_conns`: \"100 wait 2s\""),
         key("keepalive", "idle connections kept, per shard"),
         key("connect", "time to establish a connection to an endpoint"),
         key("tls", "how certificates of https:// servers are judged"),
@@ -216,6 +226,31 @@ pub const SERVER: Keys = Keys {
         key("fail_timeout", "time in which failures are counted, and for which it is out"),
         key("backup", "used when no other server is left"),
         key("down", "never used"),
+        key("max_conns", "requests in flight at most, over all shards; 0 for any number"),
+        key("slow_start", "time in which its share grows after it was out"),
+    ],
+};
+
+pub const AMQP: Keys = Keys {
+    table: "a service behind a broker",
+    keys: &[
+        key("servers", "brokers: amqp://user:password@host:port/vhost, or amqps://"),
+        key("exchange", "the exchange messages go to; without it, straight to the queue that `key` names"),
+        key("key", "routing key; may have {query.NAME}, {header.NAME} and {cookie.NAME}"),
+        key("reply", "how the answer comes: \"direct\", \"queue\" or \"none\" (202 once the broker has it)"),
+        key("persistent", "whether the broker keeps messages on disk; true with reply = \"none\""),
+        key("headers", "request headers that travel with a message"),
+        key("max_reply", "largest reply"),
+        key("in_flight", "calls under way at once"),
+        key("heartbeat", "time after which a silent broker is asked whether it lives"),
+    ],
+};
+
+pub const BROKER: Keys = Keys {
+    table: "a broker's server line",
+    keys: &[
+        key("url", "where the broker is: amqp://user:password@host:port/vhost, or amqps://"),
+        key("backup", "used when no other broker can be reached"),
     ],
 };
 
@@ -365,7 +400,7 @@ mod tests {
             check(&TOP, wrong, None);
             check(&ROUTE, wrong, None);
         }
-        for wrong in ["sticky", "health", "eject", "breaker", "queue", "hedge", "scale"] {
+        for wrong in ["sticky", "health", "eject", "breaker", "hedge", "scale"] {
             check(&SERVICE, wrong, None);
         }
     }

@@ -44,6 +44,8 @@ pub struct Config {
     pub limits: Limits,
     pub auths: Vec<Auth>,
     pub services: Vec<Service>,
+    /// Services behind a broker.
+    pub amqp: Vec<AmqpService>,
     pub routes: Vec<Route>,
     pub log: Log,
 }
@@ -118,6 +120,10 @@ pub struct Service {
     pub name: Arc<str>,
     pub endpoints: Vec<Endpoint>,
     pub balance: Balance,
+    /// What `Balance::Hash` decides by.
+    pub hash: Option<Template>,
+    /// `None` where a request does not wait for an endpoint that has `max_conns`.
+    pub queue: Option<Queue>,
     /// Idle connections kept per shard and service (nginx's `keepalive`, per worker).
     pub keepalive: usize,
     /// Time to establish a connection to one endpoint, its TLS handshake included.
@@ -140,6 +146,76 @@ impl Default for ServiceTls {
     }
 }
 
+/// A service that is reached through a broker (AMQP 0-9-1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AmqpService {
+    /// The name in `[services]`; for a URL written directly in a route, that URL without its key.
+    pub name: Arc<str>,
+    /// Tried in this order, those that are `backup` last.
+    pub brokers: Vec<BrokerUrl>,
+    pub exchange: Template,
+    /// The routing key; with the default exchange, the queue's name.
+    pub key: Template,
+    pub reply: ReplyBy,
+    /// Whether the broker keeps messages on disk (delivery mode 2).
+    pub persistent: bool,
+    /// Request headers that travel with a message, in lower case.
+    pub headers: Vec<Arc<str>>,
+    /// The largest reply, in bytes.
+    pub max_reply: u64,
+    /// Calls under way at once, of the process.
+    pub in_flight: usize,
+    pub heartbeat: Duration,
+}
+
+/// How the answer to a message comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReplyBy {
+    /// RabbitMQ's direct reply-to.
+    Direct,
+    /// An exclusive queue for each connection.
+    Queue,
+    /// Not at all: the broker's confirm is the answer.
+    None,
+}
+
+/// Where a broker is, and as whom to go there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct BrokerUrl {
+    /// Without user and password: for logs and metrics.
+    pub shown: Arc<str>,
+    pub tls: bool,
+    pub host: Arc<str>,
+    pub port: u16,
+    pub user: Arc<str>,
+    pub password: Secret,
+    pub vhost: Arc<str>,
+    pub backup: bool,
+}
+
+/// Text that nobody may see.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Secret(Arc<str>);
+
+impl Secret {
+    /// The text, for the one place that has to say it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
 /// One server line.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
@@ -158,6 +234,10 @@ pub struct Endpoint {
     pub fail_timeout: Duration,
     pub backup: bool,
     pub down: bool,
+    /// Requests in flight over all shards; 0 for any number.
+    pub max_conns: u32,
+    /// How long its share grows after it was out; zero for not at all.
+    pub slow_start: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,6 +245,24 @@ pub enum Balance {
     RoundRobin,
     /// The less loaded of two drawn at random.
     Random,
+    /// The fewest requests in flight for its weight.
+    LeastConn,
+    /// The one that would answer first.
+    LeastTime,
+    /// The first of the list, until it is full.
+    First,
+    /// The same for clients of the same network.
+    IpHash,
+    /// The same for the same value of [`Service::hash`].
+    Hash,
+}
+
+/// Who waits for a place at an endpoint, and how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// Requests, over all shards.
+    pub most: u32,
+    pub wait: Duration,
 }
 
 /// `[auth.NAME]`: whose tokens are taken, and on which terms.
@@ -257,6 +355,8 @@ pub enum Target {
         auth: usize,
         action: issuing::Action,
     },
+    /// Index into [`Config::amqp`].
+    Amqp(usize),
     Fixed(Fixed),
     Redirect {
         code: u16,
@@ -288,6 +388,8 @@ pub struct Retry {
     /// The connection broke before a response head, or a response was not HTTP.
     pub on_reset: bool,
     pub on_timeout: bool,
+    /// Also a request that may have been received and whose method is not idempotent (RFC 9110 §9.2.2).
+    pub non_idempotent: bool,
     /// Statuses that count as a failure while another endpoint is left.
     pub on_status: Vec<u16>,
     /// Attempts in all, the first included.

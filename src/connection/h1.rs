@@ -70,6 +70,7 @@ async fn serve_while_busy(client: &mut Client, shard: &Rc<Shard>) -> Busy {
 
 /// Waits at rest for the next bytes, without a buffer.
 async fn rest(client: &mut Client, until: Tick, shard: &Shard) -> Result<(), Ended> {
+    let until = until.min(shard.idle_until());
     let (reader, buffer) = socket(client);
     let read = reader.read_after_rest(buffer, || shard.buffers.small(), until).await;
     client.fields = shard.upstreams.fields();

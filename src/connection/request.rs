@@ -1,10 +1,11 @@
 //! A request while it is served: its head in the connection's buffer, and what was found out about it.
 
-use std::{borrow::Cow, rc::Rc};
+use std::{borrow::Cow, net::SocketAddr, rc::Rc};
 
 use super::{Client, Identity};
 use crate::{
     auth::Verified,
+    balance::{self, Policy},
     failure::{ClientFault, Failure},
     http::{
         BodyLength, Decoder, Field, Known, Normal, RequestHead, Span, Target, head::Version, id, normalise,
@@ -14,7 +15,7 @@ use crate::{
     route::{Captures, Found, Index},
     runtime::{Idle, IoFault},
     shard::Shard,
-    snapshot::{Route, Snapshot},
+    snapshot::{Route, Service, Snapshot},
     template::{Escape, Template, Variable},
     upstream::{Pace, Upload, UploadEnd, Uploaded},
     wire::Outbound,
@@ -358,6 +359,21 @@ impl<'a> View<'a> {
             Some([]) => Cow::Borrowed(b"/"),
             Some(rest) if rest[0] == b'/' => Cow::Borrowed(rest),
             Some(_) | None => Cow::Borrowed(path),
+        }
+    }
+
+    /// By what a hash chooses an endpoint of `service`; `None` where that is not balanced by one, or the request has no such value.
+    pub fn hash_key(&self, service: &Service, peer: Option<SocketAddr>) -> Option<u64> {
+        match service.policy {
+            Policy::IpHash => peer.map(|peer| balance::address_key(peer.ip())),
+            Policy::Hash => {
+                let mut value = Vec::new();
+                self.render(service.hash.as_ref()?, Place::Body(Escape::None), &mut value);
+                (!value.is_empty()).then(|| balance::key(&value))
+            }
+            Policy::RoundRobin | Policy::Random | Policy::LeastConn | Policy::LeastTime | Policy::First => {
+                None
+            }
         }
     }
 

@@ -7,6 +7,7 @@
 
 pub mod accounts;
 mod admin;
+pub mod bus;
 mod collect;
 mod jwks;
 mod logs;

@@ -13,8 +13,9 @@ use tokio::sync::watch;
 use super::{Source, auth::Auths, tls::Tls};
 use crate::{
     auth::revocation::RevocationCell,
+    bus,
     config::{self, Address, Config, Loaded},
-    control::{self, Built, Cause, Follow, Followed, Refused, accounts},
+    control::{self, Built, Cause, Follow, Followed, Refused, accounts, bus::Bus},
     observe::{Names, NamesCell, writer},
     snapshot::{self, Identities, Numbers, Resolved, Snapshot, SnapshotCell},
 };
@@ -34,6 +35,7 @@ pub(super) struct Builder {
     cell: Arc<SnapshotCell>,
     names_cell: Arc<NamesCell>,
     log: writer::Handle,
+    bus_postbox: bus::Postbox,
     #[expect(clippy::disallowed_types, reason = "only threads that may block take it; no shard does")]
     state: std::sync::Mutex<State>,
 }
@@ -49,6 +51,7 @@ struct State {
     auths: Auths,
     /// What the control thread is to know of issuers of our own.
     accounts: watch::Sender<Vec<Arc<accounts::Settings>>>,
+    bus: Bus,
 }
 
 impl Numbers for Names {
@@ -75,22 +78,26 @@ impl Builder {
         names_cell: Arc<NamesCell>,
         log: writer::Handle,
         tls: Tls,
+        shards: usize,
         seed: u64,
     ) -> Result<(Self, Built), String> {
         let mut warnings = Vec::new();
         let mut state = State {
             resolved: look_up(&config, &Resolved::new(), &mut warnings),
-            identities: Identities::new(&format!("{seed:016x}")),
+            identities: Identities::new(&format!("{seed:016x}"), shards),
             names: Names::default(),
             config,
             bound,
             tls,
             auths: Auths::default(),
             accounts: watch::Sender::new(Vec::new()),
+            bus: Bus::new(log.events()),
         };
         state.prepare_accounts(&mut warnings);
         state.tls.prepare(&state.config, &mut warnings)?;
         let snapshot = state.build();
+        let bus_postbox = state.bus.postbox();
+        state.connect(&snapshot)?;
         names_cell.store(Arc::new(state.names.clone()));
         let built = Built {
             version: snapshot.version,
@@ -104,7 +111,12 @@ impl Builder {
         let cell = Arc::new(SnapshotCell::from_pointee(snapshot));
         #[expect(clippy::disallowed_types, reason = "only threads that may block take it; no shard does")]
         let state = std::sync::Mutex::new(state);
-        Ok((Self { source, cell, names_cell, log, state }, built))
+        Ok((Self { source, cell, names_cell, log, bus_postbox, state }, built))
+    }
+
+    /// Where the shards' calls to brokers go.
+    pub(super) fn bus(&self) -> bus::Postbox {
+        self.bus_postbox.clone()
     }
 
     /// What the control thread is to fetch.
@@ -181,6 +193,10 @@ impl Builder {
         built.certificates = state.tls.facts();
         state.prepare_accounts(&mut built.warnings);
         let snapshot = state.build();
+        if let Err(problem) = state.connect(&snapshot) {
+            // The rest serves; calls to brokers are answered with 503.
+            built.warnings.push(problem);
+        }
         built.version = snapshot.version;
         self.names_cell.store(Arc::new(state.names.clone()));
         let retired: Arc<Snapshot> = self.cell.swap(Arc::new(snapshot));
@@ -268,6 +284,12 @@ impl State {
             &mut self.identities,
             &mut self.names,
         )
+    }
+
+    /// Lets the bus thread connect to the brokers of a snapshot.
+    fn connect(&mut self, snapshot: &Snapshot) -> Result<(), String> {
+        let configured = self.bus.configure(snapshot.amqp.clone());
+        configured.map_err(|error| format!("the thread for brokers cannot start: {error}"))
     }
 }
 
@@ -415,6 +437,7 @@ fn described(route: &config::Route, config: &Config) -> (String, String) {
     let service = match &mut route.target {
         config::Target::Service(index) => &*config.services[std::mem::take(index)].name,
         config::Target::Accounts { auth, .. } => &*config.auths[std::mem::take(auth)].name,
+        config::Target::Amqp(index) => &*config.amqp[std::mem::take(index)].name,
         config::Target::Fixed(_) | config::Target::Redirect { .. } => "",
     };
     (key, format!("{service} {route:?}"))

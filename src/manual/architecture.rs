@@ -73,5 +73,6 @@
 //!
 //! # Ending
 //!
-//! QUIT: listeners are shut, connections between requests get the end of their stream, replies from then on say `Connection: close`, and the
+//! QUIT: the kernel drops whoever asks for a new connection from then on, those who wait are accepted, and half a second later the
+//! listeners are closed. Connections between requests get 2 s for one more, replies from then on say `Connection: close`, and the
 //! process waits `drain` for the rest. TERM: every stream is shut down; the runtime ends when the kernel has given every buffer back.

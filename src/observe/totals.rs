@@ -112,6 +112,7 @@ impl Counters {
             upstream_opened,
             upstream_reused,
             upstream_stale,
+            queued,
             retries,
             retries_refused,
             tunnels,
@@ -129,6 +130,7 @@ impl Counters {
         self.upstream_opened += upstream_opened;
         self.upstream_reused += upstream_reused;
         self.upstream_stale += upstream_stale;
+        self.queued += queued;
         self.retries += retries;
         self.retries_refused += retries_refused;
         self.tunnels += tunnels;

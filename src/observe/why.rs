@@ -45,6 +45,14 @@ pub enum Why {
     UpstreamTruncated,
     /// The response body stalled; the client saw a broken message.
     UpstreamStalled,
+    /// No broker can be reached, or it takes no messages.
+    BrokerDown,
+    /// Too many calls to a broker are under way.
+    BrokerBusy,
+    /// The broker knows nobody who takes the message.
+    Unroutable,
+    /// A worker answered that it failed.
+    UpstreamFailed,
     /// The gateway has no room for another client connection.
     TooManyConnections,
     /// The gateway has no room for another upstream connection (descriptors, memory).
@@ -89,6 +97,8 @@ pub enum Why {
     AccountsUnavailable,
     /// The gateway was told to stop before the request was done.
     Stopping,
+    /// Every endpoint has as many requests as it may.
+    ServiceFull,
     /// A bug: the connection's task panicked.
     Panic,
 }
@@ -104,7 +114,7 @@ pub enum Side {
 }
 
 impl Why {
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 47] = [
         Self::Ok,
         Self::ClientClosed,
         Self::BadRequest,
@@ -124,6 +134,10 @@ impl Why {
         Self::UpstreamBadResponse,
         Self::UpstreamTruncated,
         Self::UpstreamStalled,
+        Self::BrokerDown,
+        Self::BrokerBusy,
+        Self::Unroutable,
+        Self::UpstreamFailed,
         Self::TooManyConnections,
         Self::NoResources,
         Self::LoopDetected,
@@ -146,6 +160,7 @@ impl Why {
         Self::LoginThrottled,
         Self::AccountsUnavailable,
         Self::Stopping,
+        Self::ServiceFull,
         Self::Panic,
     ];
 
@@ -171,6 +186,10 @@ impl Why {
             Self::UpstreamBadResponse => "upstream_bad_response",
             Self::UpstreamTruncated => "upstream_truncated",
             Self::UpstreamStalled => "upstream_stalled",
+            Self::BrokerDown => "broker_down",
+            Self::BrokerBusy => "broker_busy",
+            Self::Unroutable => "unroutable",
+            Self::UpstreamFailed => "upstream_failed",
             Self::TooManyConnections => "too_many_connections",
             Self::NoResources => "no_resources",
             Self::LoopDetected => "loop_detected",
@@ -193,6 +212,7 @@ impl Why {
             Self::LoginThrottled => "login_throttled",
             Self::AccountsUnavailable => "accounts_unavailable",
             Self::Stopping => "stopping",
+            Self::ServiceFull => "service_full",
             Self::Panic => "panic",
         }
     }
@@ -233,13 +253,18 @@ impl Why {
             | Self::UpstreamReset
             | Self::UpstreamBadResponse
             | Self::UpstreamTruncated
-            | Self::UpstreamStalled => Side::Upstream,
+            | Self::UpstreamStalled
+            | Self::BrokerDown
+            | Self::BrokerBusy
+            | Self::Unroutable
+            | Self::UpstreamFailed => Side::Upstream,
             Self::TooManyConnections
             | Self::NoResources
             | Self::LoopDetected
             | Self::KeysUnavailable
             | Self::AccountsUnavailable
             | Self::Stopping
+            | Self::ServiceFull
             | Self::Panic => Side::Gateway,
         }
     }

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use crate::{
     config::issuing::Action,
     connection::Request,
-    control::accounts::{Asked, Document, Refusal},
+    control::accounts::{Asked, Refusal},
     failure::Failure,
-    http::{Known, headers},
+    http::{Known, headers, reply::Made},
     runtime::Unanswered,
     shard::Shard,
     snapshot::{Route, Snapshot},
@@ -21,7 +21,7 @@ pub(super) async fn answer(
     action: Action,
     snapshot: &Snapshot,
     shard: &Shard,
-) -> Result<Document, Failure> {
+) -> Result<Made, Failure> {
     let body = request.whole_body(route, snapshot, shard).await?; // 400, 408, 413
     let view = request.view();
     let text = |known: Known| {
@@ -38,7 +38,12 @@ pub(super) async fn answer(
         client: client(request, snapshot),
     };
     match shard.waiting.ask(&shard.accounts, asked, route.timeout).await {
-        Ok(Ok(document)) => Ok(document),
+        Ok(Ok(document)) => Ok(Made {
+            status: document.status,
+            content_type: document.content_type.to_owned(),
+            fields: vec![("Cache-Control".to_owned(), document.cache_control.as_bytes().to_vec())],
+            body: document.body,
+        }),
         Ok(Err(refusal)) => Err(Failure::Account(refusal)),
         Err(Unanswered::Busy | Unanswered::Late | Unanswered::Lost) => {
             Err(Failure::Account(Refusal::Unavailable))
@@ -67,5 +72,5 @@ fn client(request: &Request<'_>, snapshot: &Snapshot) -> Option<IpAddr> {
         .collect();
     let first = addresses.first().copied();
     let client = addresses.into_iter().rev().find(|address| !is_proxy(*address));
-    client.or(first).or(peer.map(|peer| peer.ip()))
+    client.or(first).or_else(|| peer.map(|peer| peer.ip()))
 }

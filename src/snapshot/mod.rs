@@ -15,8 +15,8 @@ use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
 
 use crate::{
     auth::{Guard, revocation::RevocationCell},
-    balance::{Facts, Health, Policy},
-    config::{Fixed, HostHeader, Network, Retry, issuing::Action},
+    balance::{Facts, Policy, Queue, Shared},
+    config::{self, Fixed, HostHeader, Network, Retry, issuing::Action},
     http::{FieldNames, Rules},
     limits::Limits,
     route::Index,
@@ -30,6 +30,8 @@ pub struct Snapshot {
     pub index: Index,
     pub routes: Vec<Route>,
     pub services: Vec<Service>,
+    /// Services behind a broker. One that did not change is the same as in the snapshot before.
+    pub amqp: Vec<Arc<AmqpService>>,
     pub listeners: Vec<ListenerFacts>,
     pub trusted_proxies: Vec<Network>,
     /// For listeners with TLS, by shard; empty when there is none.
@@ -88,6 +90,8 @@ pub enum Target {
         issuer: Arc<str>,
         action: Action,
     },
+    /// Index into [`Snapshot::amqp`].
+    Amqp(usize),
     Fixed(Fixed),
     Redirect {
         code: u16,
@@ -103,6 +107,9 @@ pub struct Service {
     /// Changes when the list of endpoints does.
     pub revision: u64,
     pub policy: Policy,
+    /// By what [`Policy::Hash`] decides.
+    pub hash: Option<Template>,
+    pub waits: Option<Waits>,
     pub keepalive: usize,
     pub connect: Duration,
     /// For endpoints with TLS, by shard; empty when there is none.
@@ -110,7 +117,24 @@ pub struct Service {
     pub endpoints: Vec<Endpoint>,
     /// Beside `endpoints`, in the shape that `balance` wants.
     pub facts: Vec<Facts>,
-    pub health: Vec<Arc<Health>>,
+    pub shared: Vec<Arc<Shared>>,
+}
+
+/// Where requests wait while every endpoint is full.
+pub struct Waits {
+    /// Requests that may wait, over all shards.
+    pub most: u32,
+    pub wait: Duration,
+    pub queue: Arc<Queue>,
+}
+
+/// A service behind a broker.
+#[derive(Debug)]
+pub struct AmqpService {
+    pub config: config::AmqpService,
+    /// Its numbers in metrics and logs, as a service and as an endpoint.
+    pub metric: u32,
+    pub endpoint: u32,
 }
 
 pub struct Endpoint {

@@ -1,5 +1,8 @@
 //! What the gateway does, by behaviour.
 
+mod amqp;
+mod balancing;
+mod drain;
 mod endings;
 mod errors;
 mod failures;

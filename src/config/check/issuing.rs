@@ -94,7 +94,12 @@ pub(super) fn read(
             .or("access", ACCESS_DEFAULT, |entry| read::duration(entry, ACCESS_MIN..=ACCESS_MAX, problems)),
         refresh: fields.or("refresh", Some(REFRESH_DEFAULT), |entry| match entry.node.value {
             Value::Bool(false) => Some(None),
-            _ => read::duration(entry, ACCESS_MIN..=REFRESH_MAX, problems).map(Some),
+            Value::String(_)
+            | Value::Integer(_)
+            | Value::Float(_)
+            | Value::Bool(true)
+            | Value::List(_)
+            | Value::Table(_) => read::duration(entry, ACCESS_MIN..=REFRESH_MAX, problems).map(Some),
         }),
         algorithm: fields.or("signing", Signing::EdDsa, |entry| read::one_of(entry, &SIGNINGS, problems)),
         throttle: fields.or("throttle", Throttle { per_account: Some(5), per_ip: Some(20) }, |entry| {
@@ -219,7 +224,7 @@ pub(super) fn routes(entry: Option<&Entry>, auths: &[Auth], problems: &mut Probl
         let Some(entry) = table.get(&auth.name) else { continue };
         let place = |key: &str| {
             let written = entry.node.as_table().and_then(|table| table.get(key));
-            written.map_or(entry.key.at(), |entry| written_at(entry))
+            written.map_or_else(|| entry.key.at(), written_at)
         };
         let Paths { login, refresh, logout } = &issuing.paths;
         let host = &login[..login.find('/').unwrap_or(0)];
@@ -284,9 +289,8 @@ mod tests {
     }
 
     fn own(config: &Config) -> Vec<(&str, Action)> {
-        let action = |route: &crate::config::Route| match route.target {
-            Target::Accounts { action, .. } => Some(action),
-            _ => None,
+        let action = |route: &crate::config::Route| {
+            if let Target::Accounts { action, .. } = route.target { Some(action) } else { None }
         };
         config.routes.iter().filter_map(|route| Some((route.pattern.text(), action(route)?))).collect()
     }

@@ -13,9 +13,10 @@ use crate::{
     template::{self, Part, Template, Variable},
 };
 
-/// Parses the templates of one route, which know the variables of its pattern.
+/// Parses the templates of one route, which know the variables of its pattern. By default there are none.
+#[derive(Default)]
 pub(super) struct Templates<'a> {
-    pattern: &'a Pattern,
+    names: Vec<&'a str>,
     index: HashMap<&'a str, usize>,
     /// Where a `{jwt.…}` stands.
     jwt: Cell<Option<Place>>,
@@ -23,8 +24,9 @@ pub(super) struct Templates<'a> {
 
 impl<'a> Templates<'a> {
     pub(super) fn new(pattern: &'a Pattern) -> Self {
-        let index = pattern.variables().enumerate().map(|(index, name)| (name, index)).collect();
-        Self { pattern, index, jwt: Cell::new(None) }
+        let names: Vec<_> = pattern.variables().collect();
+        let index = names.iter().enumerate().map(|(index, name)| (*name, index)).collect();
+        Self { names, index, jwt: Cell::new(None) }
     }
 
     /// Where a `{jwt.…}` stands in a route that has no token.
@@ -60,10 +62,10 @@ impl<'a> Templates<'a> {
             return None;
         }
         let problem = problems.error(bad.what);
-        match keys::closest(place.as_str(), self.pattern.variables()) {
+        match keys::closest(place.as_str(), self.names.iter().copied()) {
             Some(meant) => problem.at(place.at(), read::did_you_mean(meant)),
             None => {
-                let own = self.pattern.variables().map(|name| format!("{{{name}}}, ")).collect::<String>();
+                let own = self.names.iter().map(|name| format!("{{{name}}}, ")).collect::<String>();
                 let all = format!("{own}{{query.NAME}}, {{header.NAME}}, {{cookie.NAME}} and {{jwt.CLAIM}}");
                 problem.at(place.at(), "write `{{` for a brace").help(format!("here are {all}"))
             }
