@@ -10,13 +10,13 @@ use std::{
 };
 
 use rustls::ServerConfig;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     auth::Desk,
     bus,
     clock::Tick,
-    control::Report,
+    control::{Report, accounts},
     http::{date, id},
     listener::{self, HandedOver, Spread},
     observe::{Ended, Gauges, Metrics, access, event},
@@ -63,6 +63,8 @@ pub struct Plan {
     pub spread: Arc<Spread>,
     /// Of the same mailbox, for the answers to this shard's questions.
     pub postbox: Postbox<Message>,
+    /// Where issuers of our own are asked.
+    pub accounts: mpsc::Sender<accounts::Question>,
     /// Where calls to brokers go.
     pub bus: bus::Postbox,
     pub access: access::Log,
@@ -85,6 +87,8 @@ pub struct Shard {
     pub handshakes: Rc<Turnstile>,
     /// What other threads were asked.
     pub waiting: Rc<Waiting>,
+    /// Where issuers of our own are asked.
+    pub accounts: mpsc::Sender<accounts::Question>,
     /// Where tokens are looked at.
     pub desk: RefCell<Desk>,
     pub bus: bus::Postbox,
@@ -142,6 +146,7 @@ pub fn run(plan: Plan) {
         shards,
         spread,
         postbox,
+        accounts,
         bus,
         access,
         events,
@@ -191,6 +196,7 @@ pub fn run(plan: Plan) {
             handshakes,
             desk: RefCell::new(Desk::new(seed.rotate_left(17))),
             waiting: Waiting::new(postbox, Message::Answer),
+            accounts,
             bus,
             connections_max,
             spread,

@@ -17,7 +17,7 @@ const fn key(name: &'static str, doc: &'static str) -> Key {
     Key { name, doc }
 }
 
-pub const ALL: [&Keys; 18] = [
+pub const ALL: [&Keys; 20] = [
     &TOP,
     &DEFAULTS,
     &RETRY,
@@ -27,6 +27,8 @@ pub const ALL: [&Keys; 18] = [
     &CERTIFICATE,
     &TLS_CLIENTS,
     &AUTH,
+    &PASSWORDS,
+    &FIRST_USER,
     &SERVICE,
     &SERVICE_TLS,
     &SERVER,
@@ -162,8 +164,36 @@ pub const AUTH: Keys = Keys {
         key("headers", "claims that services get as headers"),
         key("identity", "\"header\" tells services all claims, as JSON in base64url in X-Identity"),
         key("token", "what services get of the token itself: \"pass\" or \"strip\""),
+        key(
+            "database",
+            "where the users are, for whom tokens are issued: \"sqlite:FILE\" or \"postgres://…\"",
+        ),
+        key("access", "lifetime of an access token"),
+        key("refresh", "lifetime of a refresh token; false gives none out"),
+        key("login", "path where users log in"),
+        key("refresh_path", "path where a refresh token is exchanged"),
+        key("logout", "path where a session is ended"),
+        key("throttle", "failed logins until there is a pause: \"5/min per account, 20/min per ip\""),
+        key("signing", "algorithm of the tokens: \"EdDSA\", \"ES256\", or \"RS256\" with an imported key"),
+        key("passwords", "the work that hashing a password is"),
+        key("poll", "how often the database is asked for what other gateways revoked"),
+        key("first_user", "made when there is no user yet, with a password that is shown once"),
     ],
 };
+
+pub const PASSWORDS: Keys = Keys {
+    table: "`passwords`",
+    keys: &[
+        key("memory", "memory that argon2id takes"),
+        key("passes", "how often it goes through it"),
+        key("lanes", "parts that can be worked on at once"),
+        key("threads", "threads that hash"),
+        key("queue", "passwords that wait for one; a login beyond that gets a 429"),
+    ],
+};
+
+pub const FIRST_USER: Keys =
+    Keys { table: "`first_user`", keys: &[key("name", "the user's name"), key("roles", "the user's roles")] };
 
 pub const SERVICE: Keys = Keys {
     table: "a service",

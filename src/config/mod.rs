@@ -5,6 +5,7 @@
 
 mod check;
 mod include;
+pub mod issuing;
 pub mod keys;
 pub mod load;
 mod print;
@@ -315,6 +316,8 @@ pub struct Auth {
     /// The header that gets all claims.
     pub identity: Option<Arc<str>>,
     pub token: Onward,
+    /// How tokens are issued; `None` where somebody else does it.
+    pub issuing: Option<issuing::Issuing>,
 }
 
 /// Where the keys of an issuer come from.
@@ -380,6 +383,11 @@ pub struct Route {
 pub enum Target {
     /// Index into [`Config::services`].
     Service(usize),
+    /// One of the paths of an issuer of our own: its index into [`Config::auths`].
+    Accounts {
+        auth: usize,
+        action: issuing::Action,
+    },
     /// Index into [`Config::amqp`].
     Amqp(usize),
     Fixed(Fixed),

@@ -78,7 +78,13 @@ pub(super) async fn refuse(
     let retry_after = failure.retry_after().map(|seconds| seconds.to_string());
     let challenge = match failure {
         Failure::Denied { reject, guard } => snapshot.guards[guard].challenge(reject),
-        Failure::Client(_) | Failure::Upstream(_) | Failure::Overload(_) | Failure::Bug(_) => None,
+        // RFC 9110 §15.5.2 wants a challenge; which scheme, the client knows best.
+        Failure::Account(_) if status == 401 => Some("Bearer".to_owned()),
+        Failure::Account(_)
+        | Failure::Client(_)
+        | Failure::Upstream(_)
+        | Failure::Overload(_)
+        | Failure::Bug(_) => None,
     };
     let mut fields: Vec<(&[u8], &[u8])> = Vec::new();
     if let Some(challenge) = &challenge {

@@ -307,6 +307,7 @@ pub(super) fn record_refused(refused: &Refused<'_>, shard: &Shard) {
         host: None,
         referer: None,
         user_agent: None,
+        user: None,
         request_id: refused.id,
         status: refused.status,
         body_bytes: refused.body_bytes,

@@ -189,6 +189,9 @@ fn build_route(
         metric: numbers.route(route.pattern.text()),
         target: match &route.target {
             config::Target::Service(index) => Target::Service(*index),
+            config::Target::Accounts { auth, action } => {
+                Target::Accounts { issuer: Arc::clone(&issuers[*auth].name), action: *action }
+            }
             config::Target::Amqp(index) => Target::Amqp(*index),
             config::Target::Fixed(fixed) => Target::Fixed(fixed.clone()),
             config::Target::Redirect { code, location } => {

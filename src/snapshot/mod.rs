@@ -16,7 +16,7 @@ use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
 use crate::{
     auth::{Guard, revocation::RevocationCell},
     balance::{Facts, Policy, Queue, Shared},
-    config::{self, Fixed, HostHeader, Network, Retry},
+    config::{self, Fixed, HostHeader, Network, Retry, issuing::Action},
     http::{FieldNames, Rules},
     limits::Limits,
     route::Index,
@@ -87,6 +87,11 @@ pub struct Route {
 pub enum Target {
     /// Index into [`Snapshot::services`].
     Service(usize),
+    /// One of the paths of an issuer of our own, by its name.
+    Accounts {
+        issuer: Arc<str>,
+        action: Action,
+    },
     /// Index into [`Snapshot::amqp`].
     Amqp(usize),
     Fixed(Fixed),
