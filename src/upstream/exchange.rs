@@ -215,6 +215,7 @@ pub(super) fn write_head(out: &mut Vec<u8>, endpoint: &Endpoint, request: &Reque
                 trusted: request.trusted,
                 certificate: request.certificate,
             },
+            bearer: request.bearer,
             request_id: request.request_id,
             body,
             upgrade: request.upgrade,
