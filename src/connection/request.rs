@@ -254,8 +254,11 @@ impl<'c> Request<'c> {
         let mut buffer = shard.buffers.small();
         buffer.extend(&self.client.buffer.unread()[self.head.len..]);
         self.body = BodyState::Streamed;
-        let patience = if route.stream { snapshot.limits.tunnel_idle } else { snapshot.limits.body_timeout };
-        let rate_min = if route.stream { 0 } else { snapshot.limits.body_rate_min };
+        // Quiet is normal for calls that stream.
+        let may_be_quiet = route.stream || self.is_grpc();
+        let limits = &snapshot.limits;
+        let patience = if may_be_quiet { limits.tunnel_idle } else { limits.body_timeout };
+        let rate_min = if may_be_quiet { 0 } else { limits.body_rate_min };
         Upload {
             reader,
             buffer,

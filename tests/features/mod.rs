@@ -7,6 +7,7 @@ mod endings;
 mod errors;
 mod failures;
 mod forwarding;
+mod grpc;
 mod http2;
 mod http2_services;
 mod idle;

@@ -350,7 +350,7 @@ fn without_a_certificate_one_is_made_for_trying_things_out() {
         ])
         .output()
         .expect("setpriv is part of every Debian");
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "hello 1.1");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "hello 2");
 }
 
 #[test]
