@@ -32,6 +32,8 @@ mod fault;
 mod flood;
 mod frame;
 mod hpack;
+#[cfg(any(test, fuzzing))]
+pub mod invariants;
 mod message;
 mod receive;
 mod send;
