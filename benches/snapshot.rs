@@ -3,6 +3,7 @@
 use std::{hint::black_box, sync::Arc};
 
 use coregate::{
+    http::FieldNames,
     limits::Limits,
     route::Index,
     snapshot::{Snapshot, SnapshotCell, SnapshotReader},
@@ -19,12 +20,15 @@ fn snapshot(version: u64) -> Arc<Snapshot> {
         version,
         index: Index::default(),
         routes: Vec::new(),
+        amqp: Vec::new(),
         services: Vec::new(),
         listeners: Vec::new(),
         trusted_proxies: Vec::new(),
         limits: Limits::default(),
         tls: Arc::new([]),
         revocations: Arc::default(),
+        guards: Vec::new(),
+        reserved: FieldNames::default(),
         calls_itself: false,
     })
 }

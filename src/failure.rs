@@ -3,6 +3,8 @@
 use std::{borrow::Cow, fmt};
 
 use crate::{
+    auth::Reject,
+    bus,
     http::{BadBody, BadHead, BadPath},
     observe::Why,
     upstream::Fault,
@@ -16,6 +18,8 @@ use crate::{
 pub enum Failure {
     /// The client can fix it.
     Client(ClientFault),
+    /// The token does not do, by the rules of the snapshot's guard of that index. The reply says what would (RFC 6750).
+    Denied { reject: Reject, guard: usize },
     /// The service can fix it.
     Upstream(UpstreamFault),
     /// The operator can fix it: a limit was reached. The reply carries `Retry-After`.
@@ -61,6 +65,8 @@ pub enum UpstreamFault {
     BadResponse,
     /// No response head within the route's `timeout`.
     Timeout,
+    /// The service is behind a broker, and no answer came from there.
+    Broker(bus::Fault),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +109,22 @@ impl Failure {
                 ClientFault::Closed => 499,
                 ClientFault::Loop => 508,
             },
+            Self::Denied { reject, .. } => match reject {
+                Reject::Repeated => 400,
+                Reject::NoKeys => 503,
+                Reject::Role | Reject::Scope | Reject::Claim => 403,
+                Reject::Missing
+                | Reject::Malformed
+                | Reject::Algorithm
+                | Reject::Issuer
+                | Reject::Audience
+                | Reject::Key
+                | Reject::Signature
+                | Reject::Claims
+                | Reject::Expired
+                | Reject::NotYet
+                | Reject::Revoked => 401,
+            },
             Self::Upstream(fault) => match fault {
                 UpstreamFault::NoEndpoint => 503,
                 UpstreamFault::ConnectRefused
@@ -110,7 +132,11 @@ impl Failure {
                 | UpstreamFault::Tls
                 | UpstreamFault::Reset
                 | UpstreamFault::BadResponse => 502,
-                UpstreamFault::Timeout => 504,
+                UpstreamFault::Timeout | UpstreamFault::Broker(bus::Fault::Late) => 504,
+                UpstreamFault::Broker(bus::Fault::Down | bus::Fault::Busy | bus::Fault::Refused) => 503,
+                UpstreamFault::Broker(
+                    bus::Fault::Unroutable | bus::Fault::Lost | bus::Fault::BadReply | bus::Fault::Failed,
+                ) => 502,
             },
             Self::Overload(_) => 503,
             Self::Bug(_) => 500,
@@ -139,6 +165,23 @@ impl Failure {
                 ClientFault::Closed => Why::ClientClosed,
                 ClientFault::Loop => Why::LoopDetected,
             },
+            Self::Denied { reject, .. } => match reject {
+                Reject::Missing => Why::TokenMissing,
+                Reject::Repeated | Reject::Malformed => Why::TokenMalformed,
+                Reject::Algorithm => Why::TokenAlgorithm,
+                Reject::Issuer => Why::TokenIssuer,
+                Reject::Audience => Why::TokenAudience,
+                Reject::Key => Why::TokenKey,
+                Reject::Signature => Why::TokenSignature,
+                Reject::Claims => Why::TokenClaims,
+                Reject::Expired => Why::TokenExpired,
+                Reject::NotYet => Why::TokenNotYet,
+                Reject::Revoked => Why::TokenRevoked,
+                Reject::Role => Why::RoleMissing,
+                Reject::Scope => Why::ScopeMissing,
+                Reject::Claim => Why::ClaimMissing,
+                Reject::NoKeys => Why::KeysUnavailable,
+            },
             Self::Upstream(fault) => match fault {
                 UpstreamFault::NoEndpoint => Why::NoEndpoint,
                 UpstreamFault::ConnectRefused => Why::ConnectRefused,
@@ -146,7 +189,15 @@ impl Failure {
                 UpstreamFault::Tls => Why::UpstreamTls,
                 UpstreamFault::Reset => Why::UpstreamReset,
                 UpstreamFault::BadResponse => Why::UpstreamBadResponse,
-                UpstreamFault::Timeout => Why::UpstreamTimeout,
+                UpstreamFault::Timeout | UpstreamFault::Broker(bus::Fault::Late) => Why::UpstreamTimeout,
+                UpstreamFault::Broker(fault) => match fault {
+                    bus::Fault::Down | bus::Fault::Refused => Why::BrokerDown,
+                    bus::Fault::Busy => Why::BrokerBusy,
+                    bus::Fault::Unroutable => Why::Unroutable,
+                    bus::Fault::Lost | bus::Fault::Late => Why::UpstreamReset,
+                    bus::Fault::BadReply => Why::UpstreamBadResponse,
+                    bus::Fault::Failed => Why::UpstreamFailed,
+                },
             },
             Self::Overload(Overload::Connections) => Why::TooManyConnections,
             Self::Overload(Overload::Service) => Why::ServiceFull,
@@ -171,10 +222,21 @@ impl Failure {
                 ClientFault::Loop => "This request has passed this gateway before.",
                 ClientFault::PlainHttp => "This port speaks HTTPS; the address begins with https://.",
             },
+            Self::Denied { reject, .. } => return sentence(reject.text()),
             Self::Upstream(UpstreamFault::NoEndpoint) => {
                 "The service has no endpoint that can take a request now."
             }
-            Self::Upstream(UpstreamFault::Timeout) => "The service did not answer in time.",
+            Self::Upstream(UpstreamFault::Timeout | UpstreamFault::Broker(bus::Fault::Late)) => {
+                "The service did not answer in time."
+            }
+            Self::Upstream(UpstreamFault::Broker(fault)) => match fault {
+                bus::Fault::Down | bus::Fault::Refused => "The broker takes no messages now.",
+                bus::Fault::Busy => "Too many requests wait for this service.",
+                bus::Fault::Unroutable => "Nobody takes messages for this service.",
+                bus::Fault::Lost | bus::Fault::Late => "The broker was lost while the request was under way.",
+                bus::Fault::BadReply => "The service's answer could not be understood.",
+                bus::Fault::Failed => "The service says that it failed.",
+            },
             Self::Upstream(UpstreamFault::BadResponse) => "The service's answer could not be understood.",
             Self::Upstream(_) => "The service could not be reached.",
             Self::Overload(Overload::Service) => "The service has as many requests as it can take.",
@@ -187,8 +249,12 @@ impl Failure {
     pub const fn retry_after(self) -> Option<u32> {
         match self {
             Self::Overload(_) => Some(1),
-            Self::Upstream(UpstreamFault::NoEndpoint) => Some(5),
-            Self::Client(_) | Self::Upstream(_) | Self::Bug(_) => None,
+            Self::Upstream(UpstreamFault::NoEndpoint) | Self::Denied { reject: Reject::NoKeys, .. } => {
+                Some(5)
+            }
+            Self::Upstream(UpstreamFault::Broker(bus::Fault::Down | bus::Fault::Refused)) => Some(5),
+            Self::Upstream(UpstreamFault::Broker(bus::Fault::Busy)) => Some(1),
+            Self::Client(_) | Self::Denied { .. } | Self::Upstream(_) | Self::Bug(_) => None,
         }
     }
 
@@ -205,7 +271,7 @@ impl Failure {
                     | ClientFault::MethodNotServed
                     | ClientFault::Closed
             ),
-            Self::Upstream(_) | Self::Overload(Overload::Service) => false,
+            Self::Denied { .. } | Self::Upstream(_) | Self::Overload(Overload::Service) => false,
             Self::Overload(Overload::Connections) | Self::Bug(_) => true,
         }
     }

@@ -17,6 +17,7 @@ pub mod serve;
 pub mod shard;
 
 // TALK: I/O with the other side.
+pub mod bus;
 pub mod cli;
 pub mod control;
 pub mod upstream;

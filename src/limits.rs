@@ -7,6 +7,11 @@ pub const RETRY_BODY_BYTES_MAX: u64 = 64 * 1024;
 /// Informational responses (1xx) a service may send before its final one.
 pub const INFORMATIONAL_MAX: u32 = 10;
 
+/// Calls to a broker under way at once, for each service: `in_flight`.
+pub const BROKER_CALLS_MAX: usize = 4096;
+/// The largest reply through a broker: `max_reply`.
+pub const BROKER_REPLY_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
 /// How long a client that is turned away may take to read why.
 pub const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 

@@ -1,12 +1,19 @@
 //! One request, top to bottom.
 
+mod authenticate;
+
+use std::{sync::Arc, time::Duration};
+
 use crate::{
+    bus::{self, Call},
     connection::{BodyState, Place, Request},
-    failure::{ClientFault, Failure},
-    http::{Method, Target as Form},
+    failure::{ClientFault, Failure, UpstreamFault},
+    http::{Method, Target as Form, reply::Made},
+    observe::Outcome,
     route::Found,
     shard::Shard,
-    snapshot::{Route, Service, Snapshot, Target},
+    snapshot::{AmqpService, Route, Service, Snapshot, Target},
+    template::{Escape, Template},
     upstream::{self, Asker, Body, Connection},
 };
 
@@ -15,6 +22,8 @@ pub enum Reply<'s> {
     /// A service's response, to be passed on.
     Response(Box<Connection>, &'s Route),
     Fixed(&'s crate::config::Fixed),
+    /// Made for this request.
+    Made(Box<Made>),
     Redirect {
         code: u16,
         location: Vec<u8>,
@@ -39,6 +48,9 @@ pub async fn request<'s>(
     refuse_what_comes_back(request, snapshot)?; // 508
     let (route, needs_slash) = find_route(request, snapshot)?; // 400, 404, 405
     request.facts.route = route.metric;
+    if let Some(guard) = route.guard {
+        authenticate::authenticate(request, guard, snapshot, shard).await?; // 400, 401, 403, 503
+    }
     if needs_slash {
         return Ok(Reply::Redirect { code: 308, location: with_slash(request) });
     }
@@ -48,6 +60,10 @@ pub async fn request<'s>(
         Target::Service(index) => {
             let response = call(request, route, &snapshot.services[*index], snapshot, shard).await?; // 408, 413, 502…504
             Ok(Reply::Response(response, route))
+        }
+        Target::Amqp(index) => {
+            let made = publish(request, route, &snapshot.amqp[*index], snapshot, shard).await?; // 408, 413, 502…504
+            Ok(Reply::Made(Box::new(made)))
         }
         Target::Fixed(fixed) => Ok(Reply::Fixed(fixed)),
         Target::Redirect { code, location } => {
@@ -134,6 +150,7 @@ async fn call(
     let trusted = request.client.peer.is_some_and(|peer| snapshot.trusts(peer));
 
     let is_secure = request.client.is_secure;
+    let verified = request.verified.clone();
     let peer_address = request.client.peer;
     let (view, made_id, peer, identity, client) = request.split();
     let target = view.path_to_send(route);
@@ -145,6 +162,7 @@ async fn call(
         Some(upload) => Body::Stream(Some(Box::new(upload))),
         None => Body::Whole(&view.bytes[view.head.len..view.head.len + length]),
     };
+    let bearer = authenticate::bearer(&view, verified.as_deref(), route, snapshot);
     let key = view.hash_key(service, peer_address);
     let sending_us = shard.timers.clock.recent_us();
     let mut outgoing = upstream::Request {
@@ -163,6 +181,7 @@ async fn call(
         proto: if is_secure { b"https" } else { b"http" },
         trusted,
         certificate: identity.map(|identity| (&*identity.subject, &*identity.fingerprint)),
+        bearer,
         request_id: made_id,
         upgrade: view.upgrade(route),
         expect: view.head.expect_continue && streamed,
@@ -203,4 +222,76 @@ async fn call(
             Err(failed.fault.into())
         }
     }
+}
+
+/// Sends the request as a message, and waits for what comes back.
+async fn publish(
+    request: &mut Request<'_>,
+    route: &Route,
+    queue: &Arc<AmqpService>,
+    snapshot: &Snapshot,
+    shard: &Shard,
+) -> Result<Made, Failure> {
+    request.facts.service = queue.metric;
+    let started_us = shard.timers.clock.recent_us();
+    let body = request.whole_body(route, snapshot, shard).await?; // 400, 408, 413
+    let sending_us = shard.timers.clock.now_us();
+    // The whole is what the route's `timeout` is for.
+    let patience = route.timeout.saturating_sub(Duration::from_micros(sending_us.saturating_sub(started_us)));
+    let call = message(request, route, queue, body, patience)?;
+    let answer = bus::call(&shard.bus, call, &shard.waiting).await;
+    let waited_us = shard.timers.clock.now_us() - sending_us;
+    request.facts.endpoint = queue.endpoint;
+    request.facts.attempts = 1;
+    request.facts.upstream_us = Some(waited_us);
+    request.facts.waited_us = waited_us;
+    let outcome = match &answer {
+        Ok(made) if made.status < 500 => Outcome::Ok,
+        Ok(_) | Err(bus::Fault::Failed) => Outcome::Status5xx,
+        Err(bus::Fault::Late) => Outcome::Timeout,
+        Err(bus::Fault::Lost) => Outcome::Reset,
+        Err(bus::Fault::BadReply) => Outcome::Bad,
+        Err(bus::Fault::Down | bus::Fault::Busy | bus::Fault::Unroutable | bus::Fault::Refused) => {
+            Outcome::Connect
+        }
+    };
+    shard.metrics.borrow_mut().attempt(queue.endpoint, outcome);
+    if let Ok(made) = &answer {
+        request.facts.upstream_status = made.status;
+    }
+    answer.map_err(|fault| Failure::Upstream(UpstreamFault::Broker(fault)))
+}
+
+fn message(
+    request: &Request<'_>,
+    route: &Route,
+    queue: &Arc<AmqpService>,
+    body: Vec<u8>,
+    patience: Duration,
+) -> Result<Call, Failure> {
+    let view = request.view();
+    let name = |template: &Template| {
+        let mut text = Vec::new();
+        view.render(template, Place::Body(Escape::None), &mut text);
+        // No queue is bound by what AMQP cannot say.
+        let fits = String::from_utf8(text).ok().filter(|text| text.len() <= bus::NAME_BYTES_MAX);
+        fits.ok_or(Failure::Upstream(UpstreamFault::Broker(bus::Fault::Unroutable)))
+    };
+    let (exchange, key) = (name(&queue.config.exchange)?, name(&queue.config.key)?);
+    let target = view.path_to_send(route);
+    let (path, query) = match (route.rewrite.is_some(), memchr::memchr(b'?', &target)) {
+        (true, Some(at)) => (&target[..at], Some(&target[at + 1..])),
+        (_, _) => (&target[..], view.query()),
+    };
+    let facts = bus::Facts {
+        method: view.head.method_text.of(view.bytes),
+        path,
+        query,
+        host: view.host(),
+        proto: if request.client.is_secure { "https" } else { "http" },
+        forwarded_for: &request.client.peer_text,
+        id: request.id(),
+    };
+    let message = bus::message(&facts, view.bytes, view.fields, &queue.config.headers, body);
+    Ok(Call { queue: Arc::clone(queue), exchange, key, message, patience })
 }

@@ -14,11 +14,17 @@ mod resolve;
 pub mod source;
 mod toml;
 
-pub use self::load::{Loaded, from_text, load, refresh_tls};
+pub use self::load::{Loaded, from_text, load, refresh_tls, state_of};
 
 use std::{net::IpAddr, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use crate::{limits::Limits, route::Pattern, template::Template, tls};
+use crate::{
+    auth::{self, Algs, Audience, ClaimName, KeySet, Onward, Wanted},
+    limits::Limits,
+    route::Pattern,
+    template::Template,
+    tls,
+};
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -35,7 +41,10 @@ pub struct Config {
     pub trusted_proxies: Vec<Network>,
     /// Connection-wide bounds (DESIGN §15), from `[defaults]`.
     pub limits: Limits,
+    pub auths: Vec<Auth>,
     pub services: Vec<Service>,
+    /// Services behind a broker.
+    pub amqp: Vec<AmqpService>,
     pub routes: Vec<Route>,
     pub log: Log,
 }
@@ -136,6 +145,76 @@ impl Default for ServiceTls {
     }
 }
 
+/// A service that is reached through a broker (AMQP 0-9-1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AmqpService {
+    /// The name in `[services]`; for a URL written directly in a route, that URL without its key.
+    pub name: Arc<str>,
+    /// Tried in this order, those that are `backup` last.
+    pub brokers: Vec<BrokerUrl>,
+    pub exchange: Template,
+    /// The routing key; with the default exchange, the queue's name.
+    pub key: Template,
+    pub reply: ReplyBy,
+    /// Whether the broker keeps messages on disk (delivery mode 2).
+    pub persistent: bool,
+    /// Request headers that travel with a message, in lower case.
+    pub headers: Vec<Arc<str>>,
+    /// The largest reply, in bytes.
+    pub max_reply: u64,
+    /// Calls under way at once, of the process.
+    pub in_flight: usize,
+    pub heartbeat: Duration,
+}
+
+/// How the answer to a message comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReplyBy {
+    /// RabbitMQ's direct reply-to.
+    Direct,
+    /// An exclusive queue for each connection.
+    Queue,
+    /// Not at all: the broker's confirm is the answer.
+    None,
+}
+
+/// Where a broker is, and as whom to go there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct BrokerUrl {
+    /// Without user and password: for logs and metrics.
+    pub shown: Arc<str>,
+    pub tls: bool,
+    pub host: Arc<str>,
+    pub port: u16,
+    pub user: Arc<str>,
+    pub password: Secret,
+    pub vhost: Arc<str>,
+    pub backup: bool,
+}
+
+/// Text that nobody may see.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Secret(Arc<str>);
+
+impl Secret {
+    /// The text, for the one place that has to say it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
 /// One server line.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
@@ -185,6 +264,56 @@ pub struct Queue {
     pub wait: Duration,
 }
 
+/// `[auth.NAME]`: whose tokens are taken, and on which terms.
+#[derive(Clone, Debug)]
+pub struct Auth {
+    pub name: Arc<str>,
+    /// What `iss` must be; `None` for tokens of whoever has the key.
+    pub issuer: Option<Arc<str>>,
+    pub audience: Audience,
+    pub keys: KeySource,
+    pub algs: Algs,
+    pub leeway: Duration,
+    /// Where tokens are looked for, in this order.
+    pub from: Vec<auth::Source>,
+    pub roles_claim: ClaimName,
+    /// Header for services, and the claim it gets.
+    pub headers: Vec<(Arc<str>, ClaimName)>,
+    /// The header that gets all claims.
+    pub identity: Option<Arc<str>>,
+    pub token: Onward,
+}
+
+/// Where the keys of an issuer come from.
+#[derive(Clone, Debug)]
+pub enum KeySource {
+    /// A file or a secret, as read.
+    Fixed(Arc<KeySet>),
+    Fetched(KeyUrl),
+    /// The gateway issues the tokens itself.
+    Own,
+}
+
+/// Keys to be fetched.
+#[derive(Clone, Debug)]
+pub struct KeyUrl {
+    /// Of the JWK Set; of the issuer itself where that is to be found by discovery.
+    pub url: Arc<str>,
+    /// The URL is an issuer's, whose metadata say where its keys are (OpenID Connect Discovery 1.0 §4).
+    pub is_issuer: bool,
+    pub verify: tls::Verify,
+}
+
+/// What a route wants of a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteAuth {
+    /// Indices into [`Config::auths`]; at least one.
+    pub auths: Vec<usize>,
+    pub wanted: Wanted,
+    /// No token is fine, too.
+    pub optional: bool,
+}
+
 /// One route: a pattern and what happens to a request that matches it.
 #[derive(Clone, Debug)]
 pub struct Route {
@@ -208,6 +337,8 @@ pub struct Route {
     pub stream: bool,
     /// Upgrade tokens that may pass besides `websocket`, in lower case.
     pub upgrade: Vec<Arc<str>>,
+    /// Who may come; `None` for everybody.
+    pub auth: Option<RouteAuth>,
     /// Where the route was written: for `explain` and messages.
     pub place: Arc<str>,
 }
@@ -216,6 +347,8 @@ pub struct Route {
 pub enum Target {
     /// Index into [`Config::services`].
     Service(usize),
+    /// Index into [`Config::amqp`].
+    Amqp(usize),
     Fixed(Fixed),
     Redirect {
         code: u16,

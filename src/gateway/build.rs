@@ -8,10 +8,11 @@ use std::{
     sync::Arc,
 };
 
-use super::{Source, tls::Tls};
+use super::{Source, auth::Auths, tls::Tls};
 use crate::{
+    bus,
     config::{self, Address, Config, Loaded},
-    control::{self, Built, Cause, Follow, Followed, Refused},
+    control::{self, Built, Cause, Follow, Followed, Refused, bus::Bus},
     observe::{Names, NamesCell, writer},
     snapshot::{self, Identities, Numbers, Resolved, Snapshot, SnapshotCell},
 };
@@ -31,6 +32,7 @@ pub(super) struct Builder {
     cell: Arc<SnapshotCell>,
     names_cell: Arc<NamesCell>,
     log: writer::Handle,
+    bus_postbox: bus::Postbox,
     #[expect(clippy::disallowed_types, reason = "only threads that may block take it; no shard does")]
     state: std::sync::Mutex<State>,
 }
@@ -43,6 +45,8 @@ struct State {
     identities: Identities,
     names: Names,
     tls: Tls,
+    auths: Auths,
+    bus: Bus,
 }
 
 impl Numbers for Names {
@@ -80,9 +84,13 @@ impl Builder {
             config,
             bound,
             tls,
+            auths: Auths::default(),
+            bus: Bus::new(log.events()),
         };
         state.tls.prepare(&state.config, &mut warnings)?;
         let snapshot = state.build();
+        let bus_postbox = state.bus.postbox();
+        state.connect(&snapshot)?;
         names_cell.store(Arc::new(state.names.clone()));
         let built = Built {
             version: snapshot.version,
@@ -96,7 +104,17 @@ impl Builder {
         let cell = Arc::new(SnapshotCell::from_pointee(snapshot));
         #[expect(clippy::disallowed_types, reason = "only threads that may block take it; no shard does")]
         let state = std::sync::Mutex::new(state);
-        Ok((Self { source, cell, names_cell, log, state }, built))
+        Ok((Self { source, cell, names_cell, log, bus_postbox, state }, built))
+    }
+
+    /// Where the shards' calls to brokers go.
+    pub(super) fn bus(&self) -> bus::Postbox {
+        self.bus_postbox.clone()
+    }
+
+    /// What the control thread is to fetch.
+    pub(super) fn keys(&self) -> tokio::sync::watch::Receiver<Vec<Arc<control::FetchedKeys>>> {
+        self.state().auths.sources()
     }
 
     pub(super) fn cell(&self) -> Arc<SnapshotCell> {
@@ -157,6 +175,10 @@ impl Builder {
         state.config = config;
         built.certificates = state.tls.facts();
         let snapshot = state.build();
+        if let Err(problem) = state.connect(&snapshot) {
+            // The rest serves; calls to brokers are answered with 503.
+            built.warnings.push(problem);
+        }
         built.version = snapshot.version;
         self.names_cell.store(Arc::new(state.names.clone()));
         let retired: Arc<Snapshot> = self.cell.swap(Arc::new(snapshot));
@@ -215,14 +237,22 @@ impl Builder {
 impl State {
     fn build(&mut self) -> Snapshot {
         let tls = self.tls.configs();
+        let issuers = self.auths.issuers(&self.config, &mut self.names);
         snapshot::build(
             &self.config,
             &self.resolved,
             &self.bound,
             &tls,
+            &issuers,
             &mut self.identities,
             &mut self.names,
         )
+    }
+
+    /// Lets the bus thread connect to the brokers of a snapshot.
+    fn connect(&mut self, snapshot: &Snapshot) -> Result<(), String> {
+        let configured = self.bus.configure(snapshot.amqp.clone());
+        configured.map_err(|error| format!("the thread for brokers cannot start: {error}"))
     }
 }
 
@@ -349,6 +379,8 @@ fn difference(old: &Config, new: &Config) -> String {
     count_changes(&mut text, "route", routes(old).into_iter(), routes(new).into_iter());
     let service = |service: &config::Service| (service.name.to_string(), format!("{service:?}"));
     count_changes(&mut text, "service", old.services.iter().map(service), new.services.iter().map(service));
+    let auth = |auth: &config::Auth| (auth.name.to_string(), format!("{auth:?}"));
+    count_changes(&mut text, "issuer", old.auths.iter().map(auth), new.auths.iter().map(auth));
     let rest = |config: &Config| format!("{:?}{:?}{:?}", config.trusted_proxies, config.limits, config.log);
     let offer = |config: &Config| config.tls.as_ref().map(|tls| format!("{:?}", tls.offer));
     if rest(old) != rest(new) {
@@ -367,6 +399,7 @@ fn described(route: &config::Route, config: &Config) -> (String, String) {
     let mut route = config::Route { place: "".into(), ..route.clone() };
     let service = match &mut route.target {
         config::Target::Service(index) => &*config.services[std::mem::take(index)].name,
+        config::Target::Amqp(index) => &*config.amqp[std::mem::take(index)].name,
         config::Target::Fixed(_) | config::Target::Redirect { .. } => "",
     };
     (key, format!("{service} {route:?}"))

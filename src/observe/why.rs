@@ -45,12 +45,50 @@ pub enum Why {
     UpstreamTruncated,
     /// The response body stalled; the client saw a broken message.
     UpstreamStalled,
+    /// No broker can be reached, or it takes no messages.
+    BrokerDown,
+    /// Too many calls to a broker are under way.
+    BrokerBusy,
+    /// The broker knows nobody who takes the message.
+    Unroutable,
+    /// A worker answered that it failed.
+    UpstreamFailed,
     /// The gateway has no room for another client connection.
     TooManyConnections,
     /// The gateway has no room for another upstream connection (descriptors, memory).
     NoResources,
     /// The request came back to the listener it left (508).
     LoopDetected,
+    /// The route wants a token and the request has none.
+    TokenMissing,
+    /// The token is no signed JWT, or there are two.
+    TokenMalformed,
+    /// The token's algorithm is not accepted.
+    TokenAlgorithm,
+    /// The token is from none of the route's issuers.
+    TokenIssuer,
+    /// The token is for somebody else.
+    TokenAudience,
+    /// The issuer has no key of that name.
+    TokenKey,
+    /// The token's signature is wrong.
+    TokenSignature,
+    /// The token lacks `exp`, or a claim is of the wrong type.
+    TokenClaims,
+    /// The token has expired.
+    TokenExpired,
+    /// The token is not valid yet.
+    TokenNotYet,
+    /// The token was revoked.
+    TokenRevoked,
+    /// The token lacks a role.
+    RoleMissing,
+    /// The token lacks a scope.
+    ScopeMissing,
+    /// A claim of the token is not what the route wants.
+    ClaimMissing,
+    /// The issuer's keys could not be fetched since the start.
+    KeysUnavailable,
     /// The gateway was told to stop before the request was done.
     Stopping,
     /// Every endpoint has as many requests as it may.
@@ -70,7 +108,7 @@ pub enum Side {
 }
 
 impl Why {
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 44] = [
         Self::Ok,
         Self::ClientClosed,
         Self::BadRequest,
@@ -90,9 +128,28 @@ impl Why {
         Self::UpstreamBadResponse,
         Self::UpstreamTruncated,
         Self::UpstreamStalled,
+        Self::BrokerDown,
+        Self::BrokerBusy,
+        Self::Unroutable,
+        Self::UpstreamFailed,
         Self::TooManyConnections,
         Self::NoResources,
         Self::LoopDetected,
+        Self::TokenMissing,
+        Self::TokenMalformed,
+        Self::TokenAlgorithm,
+        Self::TokenIssuer,
+        Self::TokenAudience,
+        Self::TokenKey,
+        Self::TokenSignature,
+        Self::TokenClaims,
+        Self::TokenExpired,
+        Self::TokenNotYet,
+        Self::TokenRevoked,
+        Self::RoleMissing,
+        Self::ScopeMissing,
+        Self::ClaimMissing,
+        Self::KeysUnavailable,
         Self::Stopping,
         Self::ServiceFull,
         Self::Panic,
@@ -120,9 +177,28 @@ impl Why {
             Self::UpstreamBadResponse => "upstream_bad_response",
             Self::UpstreamTruncated => "upstream_truncated",
             Self::UpstreamStalled => "upstream_stalled",
+            Self::BrokerDown => "broker_down",
+            Self::BrokerBusy => "broker_busy",
+            Self::Unroutable => "unroutable",
+            Self::UpstreamFailed => "upstream_failed",
             Self::TooManyConnections => "too_many_connections",
             Self::NoResources => "no_resources",
             Self::LoopDetected => "loop_detected",
+            Self::TokenMissing => "token_missing",
+            Self::TokenMalformed => "jwt_malformed",
+            Self::TokenAlgorithm => "jwt_algorithm",
+            Self::TokenIssuer => "jwt_issuer",
+            Self::TokenAudience => "jwt_audience",
+            Self::TokenKey => "jwt_key",
+            Self::TokenSignature => "jwt_signature",
+            Self::TokenClaims => "jwt_claims",
+            Self::TokenExpired => "jwt_expired",
+            Self::TokenNotYet => "jwt_not_yet",
+            Self::TokenRevoked => "jwt_revoked",
+            Self::RoleMissing => "role_missing",
+            Self::ScopeMissing => "scope_missing",
+            Self::ClaimMissing => "claim_missing",
+            Self::KeysUnavailable => "jwt_keys_unavailable",
             Self::Stopping => "stopping",
             Self::ServiceFull => "service_full",
             Self::Panic => "panic",
@@ -140,7 +216,21 @@ impl Why {
             | Self::BodyTimeout
             | Self::BodyTooLarge
             | Self::NoRoute
-            | Self::MethodNotAllowed => Side::Client,
+            | Self::MethodNotAllowed
+            | Self::TokenMissing
+            | Self::TokenMalformed
+            | Self::TokenAlgorithm
+            | Self::TokenIssuer
+            | Self::TokenAudience
+            | Self::TokenKey
+            | Self::TokenSignature
+            | Self::TokenClaims
+            | Self::TokenExpired
+            | Self::TokenNotYet
+            | Self::TokenRevoked
+            | Self::RoleMissing
+            | Self::ScopeMissing
+            | Self::ClaimMissing => Side::Client,
             Self::NoEndpoint
             | Self::ConnectRefused
             | Self::ConnectTimeout
@@ -149,10 +239,15 @@ impl Why {
             | Self::UpstreamReset
             | Self::UpstreamBadResponse
             | Self::UpstreamTruncated
-            | Self::UpstreamStalled => Side::Upstream,
+            | Self::UpstreamStalled
+            | Self::BrokerDown
+            | Self::BrokerBusy
+            | Self::Unroutable
+            | Self::UpstreamFailed => Side::Upstream,
             Self::TooManyConnections
             | Self::NoResources
             | Self::LoopDetected
+            | Self::KeysUnavailable
             | Self::Stopping
             | Self::ServiceFull
             | Self::Panic => Side::Gateway,

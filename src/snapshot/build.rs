@@ -9,12 +9,12 @@ use std::{
 
 use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
 
-use super::{Dial, Endpoint, ListenerFacts, Route, Service, Snapshot, Target, Waits};
+use super::{AmqpService, Dial, Endpoint, ListenerFacts, Route, Service, Snapshot, Target, Waits};
 use crate::{
-    auth::revocation::RevocationCell,
+    auth::{Guard, Issuer, revocation::RevocationCell},
     balance::{self, Facts, Queue, Shared},
     config::{self, Address, Config, Network},
-    http::Rules,
+    http::{FieldNames, Rules},
     route::Index,
 };
 
@@ -43,6 +43,7 @@ pub struct Identities {
     version: u64,
     services: HashMap<Arc<str>, ServiceIdentity>,
     endpoints: HashMap<EndpointKey, (usize, Arc<Shared>)>,
+    amqp: HashMap<Arc<str>, Arc<AmqpService>>,
     next_service: usize,
     next_endpoint: usize,
     next_revision: u64,
@@ -71,12 +72,14 @@ impl Identities {
     }
 }
 
-/// Builds the next snapshot. `bound` are the addresses of the listeners, in the order of the configuration.
+/// Builds the next snapshot. `bound` are the addresses of the listeners, `issuers` what became of `config.auths`, both in the order
+/// of the configuration.
 pub fn build(
     config: &Config,
     resolved: &Resolved,
     bound: &[Option<SocketAddr>],
     tls: &TlsConfigs,
+    issuers: &[Arc<Issuer>],
     identities: &mut Identities,
     numbers: &mut dyn Numbers,
 ) -> Snapshot {
@@ -88,15 +91,19 @@ pub fn build(
         .map(|(service, tls)| build_service(service, tls, resolved, bound, identities, numbers))
         .collect();
     let patterns: Vec<_> = config.routes.iter().map(|route| (route.pattern.clone(), route.on)).collect();
+    let mut guards = Vec::new();
     Snapshot {
         version: identities.version,
         index: Index::build(&patterns),
-        routes: config.routes.iter().map(|route| build_route(route, numbers)).collect(),
+        routes: config.routes.iter().map(|route| build_route(route, issuers, &mut guards, numbers)).collect(),
+        guards,
+        reserved: reserved(issuers),
         calls_itself: services
             .iter()
             .flat_map(|service| &service.endpoints)
             .any(|endpoint| endpoint.own_listener.is_some()),
         services,
+        amqp: config.amqp.iter().map(|queue| build_amqp(queue, identities, numbers)).collect(),
         listeners: config
             .listen
             .iter()
@@ -121,12 +128,22 @@ pub fn build(
     }
 }
 
-fn build_route(route: &config::Route, numbers: &mut dyn Numbers) -> Route {
+fn build_route(
+    route: &config::Route,
+    issuers: &[Arc<Issuer>],
+    guards: &mut Vec<Guard>,
+    numbers: &mut dyn Numbers,
+) -> Route {
+    let guard = route.auth.as_ref().map(|auth| {
+        guards.push(build_guard(auth, issuers));
+        guards.len() - 1
+    });
     Route {
         pattern: route.pattern.text().into(),
         metric: numbers.route(route.pattern.text()),
         target: match &route.target {
             config::Target::Service(index) => Target::Service(*index),
+            config::Target::Amqp(index) => Target::Amqp(*index),
             config::Target::Fixed(fixed) => Target::Fixed(fixed.clone()),
             config::Target::Redirect { code, location } => {
                 Target::Redirect { code: *code, location: location.clone() }
@@ -141,8 +158,44 @@ fn build_route(route: &config::Route, numbers: &mut dyn Numbers) -> Route {
         raw_path: route.raw_path,
         stream: route.stream,
         upgrade: route.upgrade.clone(),
+        guard,
         variables: route.pattern.variables().map(Arc::from).collect(),
     }
+}
+
+fn build_guard(auth: &config::RouteAuth, issuers: &[Arc<Issuer>]) -> Guard {
+    let issuers: Box<[_]> = auth.auths.iter().map(|&index| Arc::clone(&issuers[index])).collect();
+    let mut sources = Vec::new();
+    for source in issuers.iter().flat_map(|issuer| &issuer.from) {
+        if !sources.contains(source) {
+            sources.push(source.clone());
+        }
+    }
+    Guard { issuers, sources: sources.into(), wanted: auth.wanted.clone(), optional: auth.optional }
+}
+
+/// Every header by which an issuer tells services who asks.
+fn reserved(issuers: &[Arc<Issuer>]) -> FieldNames {
+    let headers = issuers.iter().flat_map(|issuer| issuer.headers.iter().map(|(name, _)| &**name));
+    let identities = issuers.iter().filter_map(|issuer| issuer.identity.as_deref());
+    FieldNames::new(headers.chain(identities))
+}
+
+/// What did not change keeps its place, and with it its calls under way.
+fn build_amqp(
+    queue: &config::AmqpService,
+    identities: &mut Identities,
+    numbers: &mut dyn Numbers,
+) -> Arc<AmqpService> {
+    if let Some(known) = identities.amqp.get(&queue.name).filter(|known| known.config == *queue) {
+        return Arc::clone(known);
+    }
+    let metric = numbers.service(&queue.name);
+    let shown = queue.brokers.first().map_or("", |broker| &broker.shown);
+    let endpoint = numbers.endpoint(metric, shown);
+    let built = Arc::new(AmqpService { config: queue.clone(), metric, endpoint });
+    identities.amqp.insert(Arc::clone(&queue.name), Arc::clone(&built));
+    built
 }
 
 fn build_service(

@@ -14,10 +14,10 @@ pub use self::{
 use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
 
 use crate::{
-    auth::revocation::RevocationCell,
+    auth::{Guard, revocation::RevocationCell},
     balance::{Facts, Policy, Queue, Shared},
-    config::{Fixed, HostHeader, Network, Retry},
-    http::Rules,
+    config::{self, Fixed, HostHeader, Network, Retry},
+    http::{FieldNames, Rules},
     limits::Limits,
     route::Index,
     template::Template,
@@ -30,6 +30,8 @@ pub struct Snapshot {
     pub index: Index,
     pub routes: Vec<Route>,
     pub services: Vec<Service>,
+    /// Services behind a broker. One that did not change is the same as in the snapshot before.
+    pub amqp: Vec<Arc<AmqpService>>,
     pub listeners: Vec<ListenerFacts>,
     pub trusted_proxies: Vec<Network>,
     /// For listeners with TLS, by shard; empty when there is none.
@@ -37,6 +39,10 @@ pub struct Snapshot {
     pub limits: Limits,
     /// Changes while the snapshot serves: a log-out is for now, not for the next configuration.
     pub revocations: Arc<RevocationCell>,
+    /// What routes want of tokens.
+    pub guards: Vec<Guard>,
+    /// Header fields by which services learn who asks: clients' own are left out.
+    pub reserved: FieldNames,
     /// Whether an endpoint is one of our own listeners.
     pub calls_itself: bool,
 }
@@ -70,6 +76,8 @@ pub struct Route {
     pub raw_path: bool,
     pub stream: bool,
     pub upgrade: Vec<Arc<str>>,
+    /// Index into [`Snapshot::guards`]; `None` lets everybody in.
+    pub guard: Option<usize>,
     /// Names of the pattern's variables, in the order of the captures.
     pub variables: Vec<Arc<str>>,
 }
@@ -77,6 +85,8 @@ pub struct Route {
 pub enum Target {
     /// Index into [`Snapshot::services`].
     Service(usize),
+    /// Index into [`Snapshot::amqp`].
+    Amqp(usize),
     Fixed(Fixed),
     Redirect {
         code: u16,
@@ -111,6 +121,15 @@ pub struct Waits {
     pub most: u32,
     pub wait: Duration,
     pub queue: Arc<Queue>,
+}
+
+/// A service behind a broker.
+#[derive(Debug)]
+pub struct AmqpService {
+    pub config: config::AmqpService,
+    /// Its numbers in metrics and logs, as a service and as an endpoint.
+    pub metric: u32,
+    pub endpoint: u32,
 }
 
 pub struct Endpoint {

@@ -1,5 +1,6 @@
 //! What the gateway does, by behaviour.
 
+mod amqp;
 mod balancing;
 mod drain;
 mod endings;
@@ -7,6 +8,7 @@ mod errors;
 mod failures;
 mod forwarding;
 mod idle;
+mod issuers;
 mod limits;
 mod listeners;
 mod observing;
@@ -22,3 +24,5 @@ mod spread;
 mod streaming;
 mod tls;
 mod tls_services;
+mod tokens;
+mod upgrade;
