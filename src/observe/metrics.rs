@@ -28,6 +28,8 @@ pub struct Metrics {
     pub(super) routes: Vec<RouteMetrics>,
     /// By endpoint number.
     pub(super) endpoints: Vec<[u64; Outcome::ALL.len()]>,
+    /// Requests without a good token, by the issuer's number and why.
+    pub(super) denied: Vec<((u32, Why), u64)>,
 }
 
 /// Events that need no label.
@@ -63,6 +65,10 @@ pub struct Counters {
     pub tls_resumed: u64,
     /// Those that failed.
     pub tls_failed: u64,
+    /// Tokens that were known already.
+    pub tokens_known: u64,
+    /// Tokens whose signature was checked, and good.
+    pub tokens_verified: u64,
 }
 
 /// A gauge is read when the shard is asked; it is not reset.
@@ -80,6 +86,10 @@ pub struct Gauges {
     pub buffer_bytes: u64,
     /// Bytes of the buffers kept for them.
     pub buffer_stock_bytes: u64,
+    /// Verified tokens that are kept.
+    pub tokens: u64,
+    /// Bytes of them.
+    pub token_bytes: u64,
     /// Version of the snapshot the shard reads.
     pub snapshot_version: u64,
 }
@@ -254,6 +264,14 @@ impl Metrics {
         self.endpoints[index][outcome as usize] += 1;
     }
 
+    /// Counts a request that was denied for its token, or for having none; `auth` is [`super::Names::auth`]'s number.
+    pub fn denied(&mut self, auth: u32, why: Why) {
+        match self.denied.iter_mut().find(|(key, _)| *key == (auth, why)) {
+            Some((_, count)) => *count += 1,
+            None => self.denied.push(((auth, why), 1)),
+        }
+    }
+
     pub fn connection_opened(&mut self) {
         self.counters.connections_opened += 1;
     }
@@ -287,6 +305,7 @@ impl Metrics {
         self.protocols = Default::default();
         self.ended = Default::default();
         self.endpoints.fill([0; Outcome::ALL.len()]);
+        self.denied.clear();
         for route in self.routes.iter_mut().filter(|route| !route.tallies.is_empty()) {
             route.clear();
         }

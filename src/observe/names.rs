@@ -22,6 +22,7 @@ pub struct Names {
     routes: Table<Arc<str>>,
     services: Table<Arc<str>>,
     endpoints: Table<(u32, Arc<str>)>,
+    auths: Table<Arc<str>>,
 }
 
 impl Names {
@@ -38,6 +39,15 @@ impl Names {
     /// The number of an endpoint of the service `service`, by its URL. Registers it if it is new.
     pub fn endpoint(&mut self, service: u32, url: &str) -> u32 {
         self.endpoints.number(&(service, Arc::from(url)))
+    }
+
+    /// The number of an issuer by its name in `[auth.NAME]`. Registers it if it is new.
+    pub fn auth(&mut self, name: &str) -> u32 {
+        self.auths.number(&Arc::from(name))
+    }
+
+    pub fn auth_text(&self, number: u32) -> Option<&str> {
+        self.auths.name(number).map(AsRef::as_ref)
     }
 
     /// The pattern of a route; `None` for [`OTHER`] and numbers never given out.

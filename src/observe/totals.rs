@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 
 use super::{
-    Ended, Metrics, Outcome, Protocol,
+    Ended, Metrics, Outcome, Protocol, Why,
     metrics::{Counters, Ending, RouteMetrics},
 };
 
@@ -25,6 +25,7 @@ pub struct Totals {
     pub(super) routes: BTreeMap<u32, RouteTotals>,
     /// By endpoint number.
     pub(super) endpoints: Vec<[u64; Outcome::ALL.len()]>,
+    pub(super) denied: BTreeMap<(u32, Why), u64>,
 }
 
 #[derive(Default)]
@@ -52,6 +53,9 @@ impl Totals {
         add(&mut self.ended, &delta.ended);
         for route in delta.routes.iter().filter(|route| !route.tallies.is_empty()) {
             self.routes.entry(route.number).or_default().merge(route);
+        }
+        for (key, count) in &delta.denied {
+            *self.denied.entry(*key).or_default() += count;
         }
         if self.endpoints.len() < delta.endpoints.len() {
             self.endpoints.resize(delta.endpoints.len(), Default::default());
@@ -115,6 +119,8 @@ impl Counters {
             tls_handshakes,
             tls_resumed,
             tls_failed,
+            tokens_known,
+            tokens_verified,
         } = delta;
         self.connections_opened += connections_opened;
         self.connections_refused += connections_refused;
@@ -131,6 +137,8 @@ impl Counters {
         self.tls_handshakes += tls_handshakes;
         self.tls_resumed += tls_resumed;
         self.tls_failed += tls_failed;
+        self.tokens_known += tokens_known;
+        self.tokens_verified += tokens_verified;
     }
 }
 
