@@ -577,7 +577,10 @@ mod tests {
         );
         with("leeway = '1h'", "1h -> `leeway`: 1h is not within 0 and 5m");
         with("token = 'keep'", "keep -> `token` cannot be `keep` [known: pass, strip]");
-        with("ca = '/x'", "/x -> cannot read /x: entity not found");
+        check_auth(
+            &format!("{key}ca = '/x'"),
+            &["ca -> `ca` has no effect where no keys are fetched", "/x -> cannot read /x: entity not found"],
+        );
     }
 
     #[test]
