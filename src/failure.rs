@@ -3,6 +3,7 @@
 use std::{borrow::Cow, fmt};
 
 use crate::{
+    aggregate::Unmade,
     http::{BadBody, BadHead, BadPath},
     observe::Why,
     upstream::Fault,
@@ -61,6 +62,12 @@ pub enum UpstreamFault {
     BadResponse,
     /// No response head within the route's `timeout`.
     Timeout,
+    /// A part that an aggregate cannot do without failed, or all of its parts did.
+    Part,
+    /// The same, because the time was up.
+    PartTimeout,
+    /// Two parts have the same member, and `conflict` is `error`.
+    PartConflict,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,8 +114,10 @@ impl Failure {
                 | UpstreamFault::ConnectTimeout
                 | UpstreamFault::Tls
                 | UpstreamFault::Reset
-                | UpstreamFault::BadResponse => 502,
-                UpstreamFault::Timeout => 504,
+                | UpstreamFault::BadResponse
+                | UpstreamFault::Part
+                | UpstreamFault::PartConflict => 502,
+                UpstreamFault::Timeout | UpstreamFault::PartTimeout => 504,
             },
             Self::Overload(_) => 503,
             Self::Bug(_) => 500,
@@ -145,6 +154,9 @@ impl Failure {
                 UpstreamFault::Reset => Why::UpstreamReset,
                 UpstreamFault::BadResponse => Why::UpstreamBadResponse,
                 UpstreamFault::Timeout => Why::UpstreamTimeout,
+                UpstreamFault::Part => Why::PartFailed,
+                UpstreamFault::PartTimeout => Why::PartTimeout,
+                UpstreamFault::PartConflict => Why::PartConflict,
             },
             Self::Overload(Overload::Connections) => Why::TooManyConnections,
             Self::Bug(_) => Why::Panic,
@@ -173,6 +185,9 @@ impl Failure {
             }
             Self::Upstream(UpstreamFault::Timeout) => "The service did not answer in time.",
             Self::Upstream(UpstreamFault::BadResponse) => "The service's answer could not be understood.",
+            Self::Upstream(UpstreamFault::Part) => "A service that this answer needs failed.",
+            Self::Upstream(UpstreamFault::PartTimeout) => "A service that this answer needs took too long.",
+            Self::Upstream(UpstreamFault::PartConflict) => "The services' answers contradict each other.",
             Self::Upstream(_) => "The service could not be reached.",
             Self::Overload(Overload::Connections) => "The gateway has no room for another connection.",
             Self::Bug(_) => "The gateway made a mistake; the request id helps to find it.",
@@ -215,6 +230,16 @@ fn sentence(fact: impl fmt::Display) -> Cow<'static, str> {
     }
     text.push('.');
     Cow::Owned(text)
+}
+
+impl From<Unmade> for Failure {
+    fn from(unmade: Unmade) -> Self {
+        Self::Upstream(match unmade {
+            Unmade::Failed | Unmade::TooLarge => UpstreamFault::Part,
+            Unmade::Late => UpstreamFault::PartTimeout,
+            Unmade::Conflict => UpstreamFault::PartConflict,
+        })
+    }
 }
 
 impl From<Fault> for Failure {

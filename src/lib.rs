@@ -17,6 +17,7 @@ pub mod serve;
 pub mod shard;
 
 // TALK: I/O with the other side.
+pub mod aggregate;
 pub mod cli;
 pub mod control;
 pub mod upstream;
@@ -27,6 +28,7 @@ pub mod config;
 pub mod route;
 pub mod snapshot;
 pub mod tls;
+pub mod transform;
 
 // SPEAK: bytes in, values out.
 pub mod http;

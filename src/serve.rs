@@ -1,12 +1,16 @@
 //! One request, top to bottom.
 
+use std::rc::Rc;
+
 use crate::{
+    aggregate::{self, Document},
     connection::{BodyState, Place, Request},
     failure::{ClientFault, Failure},
     http::{Method, Target as Form},
     route::Found,
+    runtime::Ending,
     shard::Shard,
-    snapshot::{Route, Service, Snapshot, Target},
+    snapshot::{Aggregate, Route, Service, Snapshot, Target},
     upstream::{self, Asker, Body, Connection},
 };
 
@@ -19,6 +23,8 @@ pub enum Reply<'s> {
         code: u16,
         location: Vec<u8>,
     },
+    /// The answers of several services as one document.
+    Document(Box<Document>),
     /// The gateway is here (`OPTIONS *`, RFC 9110 §9.3.7).
     Empty,
 }
@@ -48,6 +54,11 @@ pub async fn request<'s>(
         Target::Service(index) => {
             let response = call(request, route, &snapshot.services[*index], snapshot, shard).await?; // 408, 413, 502…504
             Ok(Reply::Response(response, route))
+        }
+        Target::Aggregate(parts) => {
+            // Boxed: requests to one service must not pay for those to several.
+            let document = Box::pin(gather(request, route, parts, snapshot, shard)).await?; // 502, 504
+            Ok(Reply::Document(Box::new(document)))
         }
         Target::Fixed(fixed) => Ok(Reply::Fixed(fixed)),
         Target::Redirect { code, location } => {
@@ -200,4 +211,51 @@ async fn call(
             Err(failed.fault.into())
         }
     }
+}
+
+/// Asks the services of an aggregate and makes one document of their answers.
+async fn gather(
+    request: &mut Request<'_>,
+    route: &Route,
+    aggregate: &Aggregate,
+    snapshot: &Snapshot,
+    shard: &Shard,
+) -> Result<Document, Failure> {
+    let listener = &snapshot.listeners[request.client.listener];
+    let trusted = request.client.peer.is_some_and(|peer| snapshot.trusts(peer));
+    let is_secure = request.client.is_secure;
+    let id = request.id().to_vec();
+    let gone = Rc::new(Ending::default());
+    let (view, made_id, peer, identity, client) = request.split();
+    client.pair_with_wait(&gone);
+    let ask = aggregate::Ask {
+        aggregate,
+        services: &snapshot.services,
+        route: &route.pattern,
+        client: &view,
+        head: view.head,
+        bytes: view.bytes,
+        fields: view.fields,
+        host: route.host,
+        client_host: view.host(),
+        host_differs: matches!(view.head.target, Form::Absolute { .. }),
+        peer,
+        proto: if is_secure { b"https" } else { b"http" },
+        trusted,
+        certificate: identity.map(|identity| (&*identity.subject, &*identity.fingerprint)),
+        request_id: made_id,
+        id: &id,
+        loop_mark: &listener.loop_mark,
+        rules: listener.rules,
+        retry: &route.retry,
+        timeout: route.timeout,
+        patience: snapshot.limits.body_timeout,
+    };
+    // A client that is gone is not worth the services' work.
+    let gathered = gone.unless(aggregate::gather(&ask, &shard.upstreams, &shard.room)).await;
+    let Some((made, effort)) = gathered else { return Err(Failure::Client(ClientFault::Closed)) };
+    request.facts.attempts = effort.attempts;
+    request.facts.waited_us = effort.waited_us;
+    request.facts.upstream_us = Some(effort.waited_us);
+    made.map_err(Failure::from)
 }

@@ -13,6 +13,7 @@ use rustls::ServerConfig;
 use tokio::sync::oneshot;
 
 use crate::{
+    aggregate,
     control::Report,
     http::{date, id},
     listener,
@@ -67,6 +68,8 @@ pub struct Shard {
     pub buffers: Rc<Buffers>,
     pub metrics: Rc<RefCell<Metrics>>,
     pub upstreams: Rc<Upstreams>,
+    /// For aggregates.
+    pub room: aggregate::Room,
     /// Bounds the handshakes of one turn.
     pub handshakes: Rc<Turnstile>,
     /// What other threads were asked.
@@ -154,6 +157,7 @@ pub fn run(plan: Plan) {
             buffers,
             metrics,
             upstreams,
+            room: aggregate::Room::new(seed),
             handshakes,
             waiting: Waiting::new(postbox, Message::Answer),
             connections_max,

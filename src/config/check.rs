@@ -1,8 +1,11 @@
 //! The tree as written → a [`Config`]. Every function here goes on after a mistake, so that one run shows them all.
 
 mod defaults;
+mod graph;
+mod json;
 mod listen;
 mod log;
+mod part;
 pub(super) mod read;
 mod reply;
 mod route;

@@ -18,7 +18,7 @@ pub use self::load::{Loaded, from_text, load, refresh_tls};
 
 use std::{net::IpAddr, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use crate::{limits::Limits, route::Pattern, template::Template, tls};
+use crate::{limits::Limits, route::Pattern, template::Template, tls, transform::Plan};
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -195,6 +195,7 @@ pub enum Target {
         code: u16,
         location: Template,
     },
+    Aggregate(Arc<Plan>),
 }
 
 /// A reply that needs no service.

@@ -15,6 +15,7 @@ use crate::{
     shard::Shard,
     snapshot::{Route, Snapshot},
     template::{Escape, Template, Variable},
+    transform,
     upstream::{Pace, Upload, UploadEnd, Uploaded},
 };
 
@@ -395,7 +396,15 @@ impl<'a> View<'a> {
                 let value = cookies.filter_map(|field| cookie(field.value.of(bytes), name.as_bytes())).next();
                 escape.append(value.unwrap_or_default(), out);
             }
+            // Known only to the parts of an aggregate.
+            Variable::Part(..) => {}
         }
+    }
+}
+
+impl transform::Client for View<'_> {
+    fn append(&self, variable: &Variable, escape: Escape, out: &mut Vec<u8>) {
+        View::append(self, variable, escape, out);
     }
 }
 

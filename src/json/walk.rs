@@ -25,7 +25,7 @@ pub(super) fn entries(body: &[u8], object: Span) -> impl Iterator<Item = Entry> 
 }
 
 /// The elements of the array at `array`, in order.
-pub(super) fn elements(body: &[u8], array: Span) -> impl Iterator<Item = Span> {
+pub fn elements(body: &[u8], array: Span) -> impl Iterator<Item = Span> {
     let mut at = inside(body, array, b'[');
     std::iter::from_fn(move || {
         let value = value(body, skip_space(body, at?))?;

@@ -2,7 +2,11 @@
 
 use hdrhistogram::Histogram;
 
-use super::{Protocol, Why, names::NAMES_MAX, names::OTHER};
+use super::{
+    PartOutcome, Protocol, StandIn, Why,
+    names::{NAMES_MAX, OTHER},
+    parts::PartMetrics,
+};
 
 /// Routes with numbers of their own in one shard; further ones are counted as `other`.
 pub const ROUTES_MAX: usize = 1000;
@@ -28,6 +32,8 @@ pub struct Metrics {
     pub(super) routes: Vec<RouteMetrics>,
     /// By endpoint number.
     pub(super) endpoints: Vec<[u64; Outcome::ALL.len()]>,
+    /// By part number.
+    pub(super) parts: Vec<PartMetrics>,
 }
 
 /// Events that need no label.
@@ -59,6 +65,8 @@ pub struct Counters {
     pub tls_resumed: u64,
     /// Those that failed.
     pub tls_failed: u64,
+    /// Bytes of parts' answers that were moved from one buffer to another on their way in.
+    pub part_bytes_moved: u64,
 }
 
 /// A gauge is read when the shard is asked; it is not reset.
@@ -250,6 +258,15 @@ impl Metrics {
         self.endpoints[index][outcome as usize] += 1;
     }
 
+    /// Counts the end of a part of an aggregate ([`super::Names::part`]).
+    pub fn part(&mut self, part: u32, outcome: PartOutcome, stand_in: Option<StandIn>, us: u64) {
+        let index = index(part);
+        if index >= self.parts.len() {
+            self.parts.resize_with(index + 1, PartMetrics::default);
+        }
+        self.parts[index].count(outcome, stand_in, us);
+    }
+
     pub fn connection_opened(&mut self) {
         self.counters.connections_opened += 1;
     }
@@ -274,6 +291,7 @@ impl Metrics {
         }
         spare.slots.clone_from(&self.slots);
         spare.endpoints.resize(self.endpoints.len().max(spare.endpoints.len()), [0; Outcome::ALL.len()]);
+        spare.parts.resize_with(self.parts.len().max(spare.parts.len()), PartMetrics::default);
         std::mem::replace(self, spare)
     }
 
@@ -283,6 +301,7 @@ impl Metrics {
         self.protocols = Default::default();
         self.ended = Default::default();
         self.endpoints.fill([0; Outcome::ALL.len()]);
+        self.parts.fill(PartMetrics::default());
         for route in self.routes.iter_mut().filter(|route| !route.tallies.is_empty()) {
             route.clear();
         }

@@ -45,6 +45,12 @@ pub enum Why {
     UpstreamTruncated,
     /// The response body stalled; the client saw a broken message.
     UpstreamStalled,
+    /// A part that an aggregate cannot do without failed, or all of its parts did.
+    PartFailed,
+    /// The same, because the time was up.
+    PartTimeout,
+    /// Two parts of an aggregate have the same member, and `conflict` is `error`.
+    PartConflict,
     /// The gateway has no room for another client connection.
     TooManyConnections,
     /// The gateway has no room for another upstream connection (descriptors, memory).
@@ -68,7 +74,7 @@ pub enum Side {
 }
 
 impl Why {
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 27] = [
         Self::Ok,
         Self::ClientClosed,
         Self::BadRequest,
@@ -88,6 +94,9 @@ impl Why {
         Self::UpstreamBadResponse,
         Self::UpstreamTruncated,
         Self::UpstreamStalled,
+        Self::PartFailed,
+        Self::PartTimeout,
+        Self::PartConflict,
         Self::TooManyConnections,
         Self::NoResources,
         Self::LoopDetected,
@@ -117,6 +126,9 @@ impl Why {
             Self::UpstreamBadResponse => "upstream_bad_response",
             Self::UpstreamTruncated => "upstream_truncated",
             Self::UpstreamStalled => "upstream_stalled",
+            Self::PartFailed => "part_failed",
+            Self::PartTimeout => "part_timeout",
+            Self::PartConflict => "part_conflict",
             Self::TooManyConnections => "too_many_connections",
             Self::NoResources => "no_resources",
             Self::LoopDetected => "loop_detected",
@@ -145,7 +157,10 @@ impl Why {
             | Self::UpstreamReset
             | Self::UpstreamBadResponse
             | Self::UpstreamTruncated
-            | Self::UpstreamStalled => Side::Upstream,
+            | Self::UpstreamStalled
+            | Self::PartFailed
+            | Self::PartTimeout
+            | Self::PartConflict => Side::Upstream,
             Self::TooManyConnections
             | Self::NoResources
             | Self::LoopDetected

@@ -8,7 +8,7 @@ use std::{
 
 use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
 
-use super::{Dial, Endpoint, ListenerFacts, Route, Service, Snapshot, Target};
+use super::{Aggregate, Dial, Endpoint, ListenerFacts, Route, Service, Snapshot, Target};
 use crate::{
     balance::{Facts, Health, Policy},
     config::{self, Address, Balance, Config, Network},
@@ -32,6 +32,7 @@ pub trait Numbers {
     fn route(&mut self, pattern: &str) -> u32;
     fn service(&mut self, name: &str) -> u32;
     fn endpoint(&mut self, service: u32, url: &str) -> u32;
+    fn part(&mut self, pattern: &str, name: &str) -> u32;
 }
 
 /// What outlives a snapshot: places in the shards' tables, and the health of endpoints. Connections, pools and marks of what
@@ -124,6 +125,14 @@ fn build_route(route: &config::Route, numbers: &mut dyn Numbers) -> Route {
             config::Target::Redirect { code, location } => {
                 Target::Redirect { code: *code, location: location.clone() }
             }
+            config::Target::Aggregate(plan) => Target::Aggregate(Aggregate {
+                plan: Arc::clone(plan),
+                metrics: plan
+                    .parts
+                    .iter()
+                    .map(|part| numbers.part(route.pattern.text(), &part.name))
+                    .collect(),
+            }),
         },
         timeout: route.timeout,
         max_body: route.max_body,

@@ -6,27 +6,49 @@ use super::read;
 use crate::{
     config::{keys, problem::Problems, raw::Word},
     route::Pattern,
-    template::{self, Template},
+    template::{BadTemplate, Of, Template},
 };
 
 /// Parses the templates of one route, which know the variables of its pattern.
 pub(super) struct Templates<'a> {
     pattern: &'a Pattern,
     index: HashMap<&'a str, usize>,
+    /// What names of parts mean, in the parts of an aggregate.
+    answers: HashMap<&'a str, Of>,
 }
 
 impl<'a> Templates<'a> {
     pub(super) fn new(pattern: &'a Pattern) -> Self {
-        Self { pattern, index: pattern.variables().enumerate().map(|(index, name)| (name, index)).collect() }
+        let index = pattern.variables().enumerate().map(|(index, name)| (name, index)).collect();
+        Self { pattern, index, answers: HashMap::new() }
+    }
+
+    /// The same for a part, which also knows the answers of others.
+    pub(super) fn knowing(self, answers: HashMap<&'a str, Of>) -> Self {
+        Self { answers, ..self }
+    }
+
+    /// Parses a text that does not stand in the configuration as it is.
+    pub(super) fn parse_text(&self, text: &str) -> Result<Template, BadTemplate> {
+        let known = |name: &str| self.index.get(name).copied();
+        Template::parse_in_part(text, &known, &|name| self.answers.get(name).copied())
+    }
+
+    /// The variables there are, in a sentence.
+    pub(super) fn known(&self) -> String {
+        let own = self.pattern.variables().map(|name| format!("{{{name}}}, ")).collect::<String>();
+        let mut parts: Vec<_> = self.answers.keys().map(|name| format!("{{{name}.NAME}}, ")).collect();
+        parts.sort_unstable();
+        format!("here are {own}{}{{query.NAME}}, {{header.NAME}} and {{cookie.NAME}}", parts.concat())
     }
 
     pub(super) fn parse(&self, word: Word<'_>, problems: &mut Problems) -> Option<Template> {
-        let known = |name: &str| self.index.get(name).copied();
         let parsed = match word.braces_escaped() {
-            None => Template::parse(word.as_str(), &known),
+            None => self.parse_text(word.as_str()),
             // What a `${…}` brought is text, never a variable. Places in the longer text mean nothing, hence the whole.
-            Some(text) => Template::parse(&text, &known)
-                .map_err(|bad| template::BadTemplate { at: 0..word.as_str().len(), ..bad }),
+            Some(text) => {
+                self.parse_text(&text).map_err(|bad| BadTemplate { at: 0..word.as_str().len(), ..bad })
+            }
         };
         let bad = match parsed {
             Ok(template) => return Some(template),
@@ -42,13 +64,11 @@ impl<'a> Templates<'a> {
             return None;
         }
         let problem = problems.error(bad.what);
-        match keys::closest(place.as_str(), self.pattern.variables()) {
+        let names = self.pattern.variables().chain(self.answers.keys().copied());
+        let name = place.as_str().split(['.', '[']).next().unwrap_or_default();
+        match keys::closest(name, names) {
             Some(meant) => problem.at(place.at(), read::did_you_mean(meant)),
-            None => {
-                let own = self.pattern.variables().map(|name| format!("{{{name}}}, ")).collect::<String>();
-                let all = format!("{own}{{query.NAME}}, {{header.NAME}} and {{cookie.NAME}}");
-                problem.at(place.at(), "write `{{` for a brace").help(format!("here are {all}"))
-            }
+            None => problem.at(place.at(), "write `{{` for a brace").help(self.known()),
         };
         None
     }
