@@ -24,6 +24,7 @@ fn snapshot(version: u64) -> Arc<Snapshot> {
         trusted_proxies: Vec::new(),
         limits: Limits::default(),
         tls: Arc::new([]),
+        revocations: Arc::default(),
         calls_itself: false,
     })
 }

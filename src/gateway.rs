@@ -21,8 +21,9 @@ use self::{build::Builder, tls::Tls};
 use crate::{
     config::{Address, Config, Driver, Listen, Loaded, Shards},
     control::{self, Chore, Control, Report, Signal},
+    listener::Spread,
     observe::{Metrics, NamesCell, event, writer},
-    runtime::{DriverUsed, Mailbox, Postbox, Runtime, Socket, mailbox, why_blocked},
+    runtime::{DriverUsed, Postbox, Runtime, Socket, mailbox, why_blocked},
     shard::{self, Message, Plan},
 };
 
@@ -178,21 +179,32 @@ impl Gateway {
             warnings: notes,
             log: None,
         };
+        let system = |error| StartError::System { what: "a shard cannot start", error };
+        let mut mailboxes = Vec::with_capacity(count);
+        for _ in 0..count {
+            let (postbox, own) = mailbox(MAILBOX).map_err(system)?;
+            gateway.shards.push(postbox);
+            mailboxes.push(own);
+        }
+        let neighbours: Arc<[_]> = gateway.shards.iter().cloned().collect();
+        let spread = Arc::new(Spread::new(count));
         let pinned = matches!(options_shards(count, cores.len()), Pinning::OnePerCore);
-        for (number, access) in access.into_iter().enumerate() {
+        for (number, (access, mailbox)) in access.into_iter().zip(mailboxes).enumerate() {
             let own: Vec<_> = sockets
                 .iter_mut()
                 .enumerate()
                 .filter_map(|(listener, sockets)| Some((listener, sockets.pop()?)))
                 .collect();
             let core = pinned.then(|| cores[number].id);
-            let plan = |mailbox, postbox, ready| Plan {
+            let plan = |postbox, ready| Plan {
                 number,
                 core,
                 driver: driver.clone(),
                 sockets: own,
                 snapshot: builder.cell(),
                 mailbox,
+                shards: Arc::clone(&neighbours),
+                spread: Arc::clone(&spread),
                 postbox,
                 access,
                 events: log.handle().events(),
@@ -230,17 +242,15 @@ impl Gateway {
     fn start_shard(
         &mut self,
         number: usize,
-        plan: impl FnOnce(Mailbox<Message>, Postbox<Message>, mpsc::Sender<io::Result<()>>) -> Plan,
+        plan: impl FnOnce(Postbox<Message>, mpsc::Sender<io::Result<()>>) -> Plan,
     ) -> Result<(), StartError> {
         let system = |error| StartError::System { what: "a shard cannot start", error };
-        let (postbox, mailbox) = mailbox(MAILBOX).map_err(system)?;
         let (ready, started) = mpsc::channel();
-        let plan = plan(mailbox, postbox.clone(), ready);
+        let plan = plan(self.shards[number].clone(), ready);
         let thread = thread::Builder::new()
             .name(format!("shard-{number}"))
             .spawn(move || shard::run(plan))
             .map_err(system)?;
-        self.shards.push(postbox);
         self.threads.push(thread);
         match started.recv() {
             Ok(result) => result.map_err(system),

@@ -21,8 +21,10 @@ pub mod aggregate;
 pub mod cli;
 pub mod control;
 pub mod upstream;
+pub mod wire;
 
 // DECIDE: values in, decision out.
+pub mod auth;
 pub mod balance;
 pub mod config;
 pub mod route;

@@ -1,20 +1,35 @@
-//! Accepts connections on one listening socket, and refuses them when there is no room.
+//! Accepts connections on one listening socket, hands them over when another shard is idler, and refuses them when there is no room.
+
+mod spread;
 
 use std::{io, rc::Rc, time::Duration};
 
+pub use self::spread::Spread;
 use crate::{
     connection,
     observe::event,
-    runtime::{Buffer, Listener, Socket, sleep, spawn},
+    runtime::{Accepted, Buffer, Detached, Listener, ListenerHandle, Peer, Socket, Stream, sleep, spawn},
     shard::Shard,
 };
+
+/// A connection that another shard accepted for this one.
+pub struct HandedOver {
+    connection: Detached,
+    peer: Peer,
+    /// Index into the configuration's listeners.
+    listener: usize,
+}
 
 /// Waited after an `accept` that failed for lack of descriptors or memory: trying at once would only burn the core.
 const BACK_OFF: Duration = Duration::from_millis(50);
 
+/// How long clients that have been answered have to complete the opening of their connection, before the socket is closed: what
+/// a round trip takes at most.
+const HANDSHAKES_END: Duration = Duration::from_millis(500);
+
 /// Starts accepting on `socket`, the listener number `number` of the configuration.
 pub fn start(shard: &Rc<Shard>, number: usize, socket: Socket) -> io::Result<()> {
-    let listener = Listener::adopt(socket, &shard.timers)?;
+    let listener = Listener::adopt(socket)?;
     shard.listening(listener.handle());
     let accepting = Rc::clone(shard);
     let broken = Rc::clone(shard);
@@ -32,42 +47,94 @@ pub fn start(shard: &Rc<Shard>, number: usize, socket: Socket) -> io::Result<()>
     Ok(())
 }
 
+/// Closes a listener without losing anybody whom the kernel has told that the connection stands.
+pub async fn close(listener: ListenerHandle) {
+    listener.refuse_new();
+    sleep(HANDSHAKES_END).await;
+    // Nobody can come to who is waiting now; the listener's own task takes them.
+    while listener.has_waiting() {
+        sleep(Duration::from_millis(1)).await;
+    }
+    listener.stop();
+}
+
 async fn accept(shard: &Rc<Shard>, listener: &Listener, number: usize) {
     loop {
         // Who was accepted as the shard began to drain is still served.
-        let (stream, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(_) if shard.is_draining() => return,
+        let (accepted, peer) = match listener.accept().await {
+            Ok(arrived) => arrived,
+            Err(_) if listener.is_over() => return,
             Err(error) => {
-                shard.metrics.borrow_mut().counters.accept_errors += 1;
+                // A Unix socket that is being closed says so.
+                if !shard.is_draining() {
+                    shard.metrics.borrow_mut().counters.accept_errors += 1;
+                }
                 // A client that left before it was accepted is nobody's error (accept(2)).
                 if error.kind() != io::ErrorKind::ConnectionAborted {
-                    event::warn("listener", format_args!("accept: {error}"));
+                    if !shard.is_draining() {
+                        event::warn("listener", format_args!("accept: {error}"));
+                    }
                     sleep(BACK_OFF).await;
                 }
                 continue;
             }
         };
+        if give_away(shard, &accepted, peer, number) {
+            continue;
+        }
+        let stream = accepted.into_stream(&shard.timers);
         if !shard.has_room() {
             shard.metrics.borrow_mut().counters.connections_refused += 1;
             connection::refuse(shard, stream, number);
             continue;
         }
-        let live = shard.enter(&stream);
-        let panicked = Rc::clone(&live);
-        let on_panic = move |text: &str| panicked.panicked(text);
-        let on_shard = Rc::clone(shard);
-        let config = shard.tls_of(number);
-        if shard.expects_announcement(number, peer) {
-            spawn(connection::serve_announced(on_shard, stream, peer, number, live, config), on_panic);
-            continue;
+        admit(shard, stream, peer, number);
+    }
+}
+
+/// Hands a connection over, before a byte of it is read, if another shard has clearly fewer. Where that fails for any reason it stays.
+fn give_away(shard: &Rc<Shard>, accepted: &Accepted, peer: Peer, listener: usize) -> bool {
+    let Some(idlest) = shard.idler() else { return false };
+    let handed_over = match accepted.detach() {
+        Ok(connection) => shard.hand_over(idlest, HandedOver { connection, peer, listener }),
+        Err(_) => false,
+    };
+    if handed_over {
+        shard.metrics.borrow_mut().counters.connections_handed_over += 1;
+    } else {
+        shard.spread.take_back(idlest);
+    }
+    handed_over
+}
+
+/// Serves a connection that another shard accepted.
+pub fn receive(shard: &Rc<Shard>, HandedOver { connection, peer, listener }: HandedOver) {
+    shard.spread.arrived(shard.number);
+    match connection.attach() {
+        Ok(accepted) => admit(shard, accepted.into_stream(&shard.timers), peer, listener),
+        Err(error) => {
+            shard.metrics.borrow_mut().counters.accept_errors += 1;
+            event::warn("listener", format_args!("a connection from another shard: {error}"));
         }
-        match config {
-            None => spawn(connection::serve(on_shard, stream, peer, number, live, None), on_panic),
-            Some(config) => spawn(
-                connection::serve_tls(on_shard, stream, peer, number, live, config, Buffer::default()),
-                on_panic,
-            ),
-        }
+    }
+}
+
+/// Starts the task of a connection.
+fn admit(shard: &Rc<Shard>, stream: Stream, peer: Peer, number: usize) {
+    let live = shard.enter(&stream);
+    let panicked = Rc::clone(&live);
+    let on_panic = move |text: &str| panicked.panicked(text);
+    let on_shard = Rc::clone(shard);
+    let config = shard.tls_of(number);
+    if shard.expects_announcement(number, peer) {
+        spawn(connection::serve_announced(on_shard, stream, peer, number, live, config), on_panic);
+        return;
+    }
+    match config {
+        None => spawn(connection::serve(on_shard, stream, peer, number, live, None), on_panic),
+        Some(config) => spawn(
+            connection::serve_tls(on_shard, stream, peer, number, live, config, Buffer::default()),
+            on_panic,
+        ),
     }
 }

@@ -14,9 +14,10 @@ use tokio::sync::oneshot;
 
 use crate::{
     aggregate,
+    clock::Tick,
     control::Report,
     http::{date, id},
-    listener,
+    listener::{self, HandedOver, Spread},
     observe::{Ended, Gauges, Metrics, access, event},
     runtime::{
         Answer, Buffers, DriverUsed, ListenerHandle, Mailbox, Peer, Postbox, Runtime, Socket, Stream,
@@ -32,6 +33,8 @@ pub enum Message {
     Report(Box<Metrics>, oneshot::Sender<Report>),
     /// There is a new snapshot: let go of the old one, busy or not.
     NewSnapshot,
+    /// A connection that another shard accepted.
+    HandedOver(HandedOver),
     /// Accept nothing more, end connections at their next message boundary, and say when none is left.
     Drain(std::sync::mpsc::Sender<()>),
     /// What a question of this shard's was answered with.
@@ -50,6 +53,9 @@ pub struct Plan {
     pub sockets: Vec<(usize, Socket)>,
     pub snapshot: Arc<SnapshotCell>,
     pub mailbox: Mailbox<Message>,
+    /// All shards' boxes, this one's included, by number.
+    pub shards: Arc<[Postbox<Message>]>,
+    pub spread: Arc<Spread>,
     /// Of the same mailbox, for the answers to this shard's questions.
     pub postbox: Postbox<Message>,
     pub access: access::Log,
@@ -61,7 +67,7 @@ pub struct Plan {
     pub ready: std::sync::mpsc::Sender<io::Result<()>>,
 }
 
-/// Everything a shard owns. Nothing in it is shared with another thread but the snapshot.
+/// Everything a shard owns. Nothing in it is shared with another thread but the snapshot, and the counts of connections.
 pub struct Shard {
     pub number: usize,
     pub timers: Rc<Timers>,
@@ -75,10 +81,15 @@ pub struct Shard {
     /// What other threads were asked.
     pub waiting: Rc<Waiting>,
     pub connections_max: usize,
+    /// How many connections each shard has.
+    pub spread: Arc<Spread>,
+    shards: Arc<[Postbox<Message>]>,
     snapshot: RefCell<SnapshotReader>,
     access: RefCell<access::Log>,
     date: RefCell<(u64, [u8; 29])>,
     draining: Cell<bool>,
+    /// How long connections may rest; set when the shard drains.
+    idle_until: Cell<Tick>,
     drained: RefCell<Option<std::sync::mpsc::Sender<()>>>,
     listeners: RefCell<Vec<ListenerHandle>>,
     accepting: Cell<usize>,
@@ -104,7 +115,7 @@ pub struct Live {
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a connection between requests is kept when the shard drains. A client under load sends its next request within it and
 /// is told `Connection: close`, where a close at once would cross that request and lose it.
-pub const DRAIN_GRACE: Duration = Duration::from_millis(500);
+pub const DRAIN_GRACE: Duration = Duration::from_secs(2);
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs a shard on this thread until it is told to stop.
@@ -116,6 +127,8 @@ pub fn run(plan: Plan) {
         sockets,
         snapshot,
         mailbox,
+        shards,
+        spread,
         postbox,
         access,
         events,
@@ -161,10 +174,13 @@ pub fn run(plan: Plan) {
             handshakes,
             waiting: Waiting::new(postbox, Message::Answer),
             connections_max,
+            spread,
+            shards,
             snapshot: RefCell::new(SnapshotReader::new(snapshot)),
             access: RefCell::new(access),
             date: RefCell::new((0, [b' '; 29])),
             draining: Cell::new(false),
+            idle_until: Cell::new(Tick::NEVER),
             drained: RefCell::default(),
             listeners: RefCell::default(),
             accepting: Cell::new(0),
@@ -231,7 +247,7 @@ impl Shard {
         shard.end().await
     }
 
-    fn receive(&self, message: Message) -> ControlFlow<()> {
+    fn receive(self: &Rc<Self>, message: Message) -> ControlFlow<()> {
         match message {
             Message::Report(spare, answer) => {
                 let metrics = self.metrics.borrow_mut().hand_over(*spare);
@@ -241,6 +257,10 @@ impl Shard {
             }
             Message::NewSnapshot => {
                 drop(self.snapshot());
+                ControlFlow::Continue(())
+            }
+            Message::HandedOver(connection) => {
+                listener::receive(self, connection);
                 ControlFlow::Continue(())
             }
             Message::Drain(done) => {
@@ -270,12 +290,20 @@ impl Shard {
         }
     }
 
-    /// Accepts nothing more. Connections end at their next message boundary; those between requests get [`DRAIN_GRACE`].
+    /// Closes the listeners when everybody who waits has been accepted. Connections end at their next message boundary; those
+    /// between requests get [`DRAIN_GRACE`].
     fn drain(&self) {
-        self.draining.set(true);
-        self.listeners.borrow().iter().for_each(ListenerHandle::stop);
+        if !self.draining.replace(true) {
+            self.spread.close(self.number);
+            for handle in self.listeners.borrow().iter() {
+                spawn(listener::close(handle.clone()), |text| {
+                    event::error("shard", format_args!("a listener is not closed: {text}"));
+                });
+            }
+        }
         self.timers.clock.now_us();
         let until = self.timers.clock.after(DRAIN_GRACE);
+        self.idle_until.set(until);
         for live in self.connections.borrow().iter().flatten() {
             if !live.serving.get() {
                 live.handle.expect_until(until, &self.timers);
@@ -293,7 +321,9 @@ impl Shard {
     }
 
     fn say_when_drained(&self) {
-        if self.open.get() == 0
+        // One that is on its way here comes by the same mailbox.
+        if self.open.get() + self.accepting.get() == 0
+            && !self.spread.awaits(self.number)
             && let Some(done) = self.drained.borrow_mut().take()
         {
             // Who asked may have given up.
@@ -303,7 +333,9 @@ impl Shard {
 
     /// Ends every connection and waits until nothing is in the kernel's hands. Returns whether that was so in time.
     async fn end(&self) -> bool {
-        self.drain();
+        self.draining.set(true);
+        self.spread.close(self.number);
+        self.listeners.borrow().iter().for_each(ListenerHandle::stop);
         self.timers.clock.now_us();
         let give_up = self.timers.clock.after(STOP_PATIENCE);
         self.waiting.end();
@@ -365,9 +397,27 @@ impl Shard {
         self.draining.get()
     }
 
+    /// Until when connections may rest at most.
+    pub fn idle_until(&self) -> Tick {
+        self.idle_until.get()
+    }
+
     /// Whether there is room for another client connection.
     pub fn has_room(&self) -> bool {
         self.open.get() < self.connections_max
+    }
+
+    /// The shard that should rather serve the next connection, if there is one; it counts that connection from now on.
+    pub fn idler(&self) -> Option<usize> {
+        if self.shards.len() < 2 || self.draining.get() {
+            return None;
+        }
+        self.spread.give(self.number, self.connections_max)
+    }
+
+    /// Passes a connection on to another shard. `false` when that one takes no messages.
+    pub fn hand_over(&self, to: usize, connection: HandedOver) -> bool {
+        self.shards[to].post(Message::HandedOver(connection)).is_ok()
     }
 
     pub(crate) fn listening(&self, handle: ListenerHandle) {
@@ -377,6 +427,7 @@ impl Shard {
 
     pub(crate) fn not_listening(&self) {
         self.accepting.set(self.accepting.get() - 1);
+        self.say_when_drained();
     }
 
     pub(crate) fn refuses(&self) {
@@ -393,6 +444,7 @@ impl Shard {
         self.timers.clock.now_us();
         self.metrics.borrow_mut().connection_opened();
         self.open.set(self.open.get() + 1);
+        self.spread.enter(self.number);
         let mut connections = self.connections.borrow_mut();
         let place = self.free.borrow_mut().pop().unwrap_or_else(|| {
             connections.push(None);
@@ -465,6 +517,7 @@ impl Live {
         let shard = &self.shard;
         shard.metrics.borrow_mut().connection_closed(ended);
         shard.open.set(shard.open.get() - 1);
+        shard.spread.leave(shard.number);
         let place = self.place.get();
         shard.connections.borrow_mut()[place] = None;
         shard.free.borrow_mut().push(place);

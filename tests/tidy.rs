@@ -18,7 +18,7 @@ use syn::{
 /// The layers, top first. A module may name modules of its own layer and of those below.
 const LAYERS: [(&str, &[&str]); 5] = [
     ("SERVE", &["main", "gateway", "shard", "listener", "connection", "serve", "failure"]),
-    ("TALK", &["upstream", "aggregate", "bus", "control", "cli"]),
+    ("TALK", &["upstream", "wire", "aggregate", "bus", "control", "cli"]),
     ("DECIDE", &["config", "snapshot", "route", "admission", "auth", "balance", "transform", "tls"]),
     ("SPEAK", &["http", "json", "template"]),
     ("GROUND", &["runtime", "observe", "clock", "limits"]),

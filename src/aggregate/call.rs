@@ -108,50 +108,45 @@ fn put(key: &mut Vec<u8>, piece: &[u8]) {
 
 /// Whether a field of the client's request goes to a part. What speaks of the client's body, asks for a piece of an answer or for
 /// none, or says what the client understands is about another exchange.
-#[expect(clippy::wildcard_enum_match_arm, reason = "what has no meaning here is passed on")]
 fn goes_to(part: &Part, field: &Field, bytes: &[u8]) -> bool {
-    let is_meant = match field.known {
+    let is_meant = !matches!(
+        field.known,
         Known::Accept
-        | Known::AcceptEncoding
-        | Known::ContentEncoding
-        | Known::ContentLanguage
-        | Known::ContentLength
-        | Known::ContentLocation
-        | Known::ContentRange
-        | Known::ContentType
-        | Known::Expect
-        | Known::IfMatch
-        | Known::IfModifiedSince
-        | Known::IfNoneMatch
-        | Known::IfRange
-        | Known::IfUnmodifiedSince
-        | Known::Range
-        | Known::Trailer => false,
-        _ => true,
-    };
+            | Known::AcceptEncoding
+            | Known::ContentEncoding
+            | Known::ContentLanguage
+            | Known::ContentLength
+            | Known::ContentLocation
+            | Known::ContentRange
+            | Known::ContentType
+            | Known::Expect
+            | Known::IfMatch
+            | Known::IfModifiedSince
+            | Known::IfNoneMatch
+            | Known::IfRange
+            | Known::IfUnmodifiedSince
+            | Known::Range
+            | Known::Trailer
+    );
     let name = field.name.of(bytes);
     is_meant && !part.headers.iter().any(|(ours, _)| ours.as_bytes().eq_ignore_ascii_case(name))
 }
 
 /// Whether an answer may depend on a field.
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "a field that is not known to mean nothing may mean anything"
-)]
 const fn matters(known: Known) -> bool {
-    match known {
+    !matches!(
+        known,
         Known::CacheControl
-        | Known::Date
-        | Known::MaxForwards
-        | Known::Pragma
-        | Known::Referer
-        | Known::Traceparent
-        | Known::Tracestate
-        | Known::UserAgent
-        | Known::Via
-        | Known::XRequestId => false,
-        _ => true,
-    }
+            | Known::Date
+            | Known::MaxForwards
+            | Known::Pragma
+            | Known::Referer
+            | Known::Traceparent
+            | Known::Tracestate
+            | Known::UserAgent
+            | Known::Via
+            | Known::XRequestId
+    )
 }
 
 /// Calls the service. `left` are the bytes that the answers of this request may still have in all.

@@ -12,7 +12,7 @@ use crate::{
     limits::AGGREGATE_BYTES_MAX,
     observe::StandIn,
     runtime::{Gathered, Held},
-    transform::Errors,
+    transform::{Errors, Importance},
 };
 
 /// What the client gets.
@@ -36,7 +36,7 @@ pub(super) fn make(gather: &mut Gather<'_>, failed: Option<Required>) -> Result<
     let asked: Vec<_> =
         gather.ended.iter().flatten().filter(|ended| ended.us > 0 || ended.is_failed()).collect();
     let is_lost = |ended: &&report::Ended| ended.is_failed() && ended.stand_in != Some(StandIn::Stale);
-    if !asked.is_empty() && asked.iter().all(|ended| is_lost(ended)) && !has_array(gather) {
+    if !asked.is_empty() && asked.iter().all(is_lost) && !has_array(gather) {
         let late = asked.iter().all(|ended| ended.fault.is_some_and(PartFault::is_timeout));
         return Err(if late { Unmade::Late } else { Unmade::Failed });
     }
@@ -117,8 +117,8 @@ fn merge(gather: &mut Gather<'_>) -> Result<Gathered, Unmade> {
             }
             Outcome::Default => {
                 let default = match &part.importance {
-                    crate::transform::Importance::Optional { default: Some(default) } => default.to_vec(),
-                    _ => continue,
+                    Importance::Optional { default: Some(default) } => default.to_vec(),
+                    Importance::Optional { default: None } | Importance::Required => continue,
                 };
                 own.push(default);
                 let Ok(document) = json::check(&own[own.len() - 1]) else { continue };

@@ -12,8 +12,9 @@ use crate::{
     failure::{ClientFault, Failure},
     http::{RequestHead, parse_request},
     observe::{Ended, Finished, Protocol, Why, access::Record},
-    runtime::{Buffer, Idle, IoFault},
+    runtime::{Buffer, Idle, IoFault, Reader},
     shard::{self, Shard},
+    wire::{Inbound, Outbound},
 };
 
 /// A connection that is quiet for longer than this holds no read buffer.
@@ -69,11 +70,20 @@ async fn serve_while_busy(client: &mut Client, shard: &Rc<Shard>) -> Busy {
 
 /// Waits at rest for the next bytes, without a buffer.
 async fn rest(client: &mut Client, until: Tick, shard: &Shard) -> Result<(), Ended> {
-    let reader = client.reader.as_mut().expect("no body is being passed on between requests");
-    let read = reader.read_after_rest(&mut client.buffer, || shard.buffers.small(), until).await;
+    let until = until.min(shard.idle_until());
+    let (reader, buffer) = socket(client);
+    let read = reader.read_after_rest(buffer, || shard.buffers.small(), until).await;
     client.fields = shard.upstreams.fields();
     shard.timers.clock.now_us();
     arrived(read, shard)
+}
+
+/// The socket and the buffer between requests.
+fn socket(client: &mut Client) -> (&mut Reader, &mut Buffer) {
+    match &mut client.reader {
+        Some(Inbound::Socket(reader)) => (reader, &mut client.buffer),
+        Some(Inbound::Ahead(_)) | None => unreachable!("no body is being passed on between requests"),
+    }
 }
 
 /// What a wait between requests has brought.
@@ -120,8 +130,8 @@ async fn next_head(client: &mut Client, shard: &Shard) -> Result<RequestHead, No
         let until = *complete_by.get_or_insert_with(|| clock.after(limits.head_timeout));
         client.buffer.reserve(4096);
         drop(snapshot);
-        let reader = client.reader.as_mut().expect("no body is being passed on between requests");
-        match reader.read(&mut client.buffer, until).await {
+        let (reader, buffer) = socket(client);
+        match reader.read(buffer, until).await {
             Ok(0) => return Err(NoHead::Ended(Ended::Reset)),
             Ok(_) => {
                 clock.now_us();
@@ -143,9 +153,9 @@ async fn wait_for_bytes(client: &mut Client, wait: Duration, shard: &Shard) -> R
     if client.fields.capacity() == 0 {
         client.fields = shard.upstreams.fields();
     }
-    let reader = client.reader.as_mut().expect("no body is being passed on between requests");
     let release = clock.after(REST_AFTER).min(until);
-    let read = match reader.read_or_release(&mut client.buffer, release, until).await {
+    let (reader, buffer) = socket(client);
+    let read = match reader.read_or_release(buffer, release, until).await {
         Ok(Idle::Quiet) => {
             shard.buffers.give_back(std::mem::take(&mut client.buffer));
             shard.upstreams.give_back_fields(std::mem::take(&mut client.fields));
@@ -163,7 +173,8 @@ async fn refuse_head(client: &mut Client, failure: Failure, shard: &Rc<Shard>) -
     let snapshot = shard.snapshot();
     let id = shard.new_id(started_us);
     let patience = snapshot.limits.body_timeout;
-    let sent = local::refuse_connection(&mut client.writer, failure, &id, shard, patience).await;
+    let Outbound::Socket(writer) = &mut client.writer;
+    let sent = local::refuse_connection(writer, failure, &id, shard, patience).await;
     let status = failure.status();
     let sent = sent.unwrap_or(Sent { status, body_bytes: 0, head_bytes: 0 });
     let ended_us = shard.timers.clock.now_us();
@@ -247,7 +258,7 @@ async fn linger(client: &mut Client, shard: &Shard) {
     loop {
         sink.clear();
         sink.reserve(Buffer::HEADROOM);
-        match reader.read_or_release(&mut sink, Tick::NEVER, until).await {
+        match reader.read_unless_released(&mut sink, until).await {
             Ok(Idle::Bytes(count @ 1..)) if count < left => left -= count,
             Ok(_) | Err(_) => break,
         }

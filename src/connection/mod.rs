@@ -8,6 +8,7 @@ mod request;
 mod secure;
 mod tunnel;
 mod turn;
+mod whole;
 
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
@@ -23,15 +24,16 @@ use crate::{
     limits::REFUSAL_TIMEOUT,
     observe::Ended,
     route::Captures,
-    runtime::{Buffer, Peer, Reader, Stream, Writer, spawn},
+    runtime::{Buffer, Peer, Stream, spawn},
     shard::{Live, Shard},
+    wire::{Inbound, Outbound},
 };
 
 /// What a connection owns between and during requests.
 pub struct Client {
     /// `None` while a streamed request body is being passed on.
-    pub reader: Option<Reader>,
-    pub writer: Writer,
+    pub reader: Option<Inbound>,
+    pub writer: Outbound,
     /// Bytes received and not dealt with. Without memory while the connection rests.
     pub buffer: Buffer,
     pub fields: Vec<Field>,
@@ -120,8 +122,8 @@ pub fn serve(
     };
     let mut client = Client {
         is_secure: stream.is_secure(),
-        reader: Some(stream.reader),
-        writer: stream.writer,
+        reader: Some(Inbound::Socket(stream.reader)),
+        writer: Outbound::Socket(stream.writer),
         buffer,
         fields: Vec::new(),
         captures: Captures::default(),

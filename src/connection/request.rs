@@ -11,12 +11,13 @@ use crate::{
     },
     limits::RETRY_BODY_BYTES_MAX,
     route::{Captures, Found, Index},
-    runtime::{Idle, IoFault, Writer},
+    runtime::{Idle, IoFault},
     shard::Shard,
     snapshot::{Route, Snapshot},
     template::{Escape, Template, Variable},
     transform,
     upstream::{Pace, Upload, UploadEnd, Uploaded},
+    wire::Outbound,
 };
 
 /// One request of a connection.
@@ -117,7 +118,7 @@ impl<'c> Request<'c> {
 
     /// What can be read of the request, the id if it was made here, who made it, and the client's writing half for informational
     /// responses: for sending it.
-    pub fn split(&mut self) -> (View<'_>, Option<&[u8]>, &[u8], Option<&Identity>, &mut Writer) {
+    pub fn split(&mut self) -> (View<'_>, Option<&[u8]>, &[u8], Option<&Identity>, &mut Outbound) {
         let Client { buffer, fields, writer, peer_text, captures, identity, .. } = &mut *self.client;
         let bytes = buffer.unread();
         let view = View { head: &self.head, bytes, fields, path: self.path.of(bytes), captures };
@@ -288,7 +289,7 @@ impl<'c> Request<'c> {
                 return false;
             }
             self.client.buffer.reserve(4096);
-            match reader.read_or_release(&mut self.client.buffer, crate::clock::Tick::NEVER, until).await {
+            match reader.read_unless_released(&mut self.client.buffer, until).await {
                 Ok(Idle::Bytes(1..)) => {}
                 Ok(Idle::Bytes(0) | Idle::Quiet) | Err(_) => return false,
             }

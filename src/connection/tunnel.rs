@@ -4,11 +4,11 @@ use std::{ops::Range, rc::Rc, time::Duration};
 
 use super::Client;
 use crate::{
-    clock::Tick,
     observe::Why,
-    runtime::{Buffer, Gate, IoFault, ReadAhead, Reader, StreamHandle, Timers, Writer, spawn},
+    runtime::{Buffer, Gate, IoFault, Timers, spawn},
     shard::Shard,
     upstream::Connection,
+    wire::{Handle, Inbound, Outbound},
 };
 
 /// What went through a tunnel.
@@ -50,14 +50,14 @@ pub(super) async fn run(
     to_service.extend(&client.buffer.unread()[head_len..]);
     let (client_handle, service_handle) = (client_reader.handle(), service_reader.handle());
     let upward = Direction {
-        reader: Source::Client(client_reader),
+        reader: client_reader,
         buffer: to_service,
         other: service_handle.clone(),
         timers: Rc::clone(&shard.timers),
         idle,
     };
     let downward = Direction {
-        reader: Source::Service(service_reader),
+        reader: service_reader,
         buffer: first,
         other: client_handle.clone(),
         timers: Rc::clone(&shard.timers),
@@ -75,7 +75,7 @@ pub(super) async fn run(
             done.put((bytes, why));
         },
         move |_| {
-            panicked.iter().for_each(StreamHandle::end);
+            panicked.iter().for_each(Handle::end);
             broken.put((0, Why::Panic));
         },
     );
@@ -86,39 +86,18 @@ pub(super) async fn run(
     Moved { why, to_client: to_client + behind_head as u64, to_service }
 }
 
-enum Source {
-    Client(Reader),
-    Service(ReadAhead),
-}
-
-impl Source {
-    async fn read(&mut self, buffer: &mut Buffer, until: Tick) -> Result<usize, IoFault> {
-        match self {
-            Self::Client(reader) => reader.read(buffer, until).await,
-            Self::Service(reader) => reader.read(buffer, until).await,
-        }
-    }
-
-    fn handle(&self) -> StreamHandle {
-        match self {
-            Self::Client(reader) => reader.handle(),
-            Self::Service(reader) => reader.handle(),
-        }
-    }
-}
-
 struct Direction {
-    reader: Source,
+    reader: Inbound,
     buffer: Buffer,
     /// The stream that is written to: moving bytes to it counts as its activity too.
-    other: StreamHandle,
+    other: Handle,
     timers: Rc<Timers>,
     idle: Duration,
 }
 
 impl Direction {
     /// Moves bytes until the reading side has finished, then finishes the writing side.
-    async fn run(mut self, writer: &mut Writer) -> (u64, Why, Buffer) {
+    async fn run(mut self, writer: &mut Outbound) -> (u64, Why, Buffer) {
         let mut bytes = 0;
         let this = self.reader.handle();
         let why = loop {

@@ -163,7 +163,7 @@ async fn pass_on(
     };
     if matches!(relayed.end, RelayEnd::Truncated | RelayEnd::Stalled) {
         // The client must see a broken message, also where the end of the connection is the end of the body.
-        request.client.writer.reset_on_close();
+        request.client.writer.break_off();
     }
     Done { next, why, status, body_bytes: relayed.bytes, head_bytes }
 }

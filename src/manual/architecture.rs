@@ -14,8 +14,8 @@
 //!
 //! # The life of a request
 //!
-//! 1. `listener` accepts on the shard's own socket (`SO_REUSEPORT`: the kernel spreads connections) and starts a task for the
-//!    connection. Without room it answers 503 and closes.
+//! 1. `listener` accepts on the shard's own socket (`SO_REUSEPORT`: the kernel spreads connections). If another shard has clearly fewer
+//!    ([`decisions`](super::decisions), 26) it gets the connection; else a task is started for it. Without room it answers 503 and closes.
 //! 2. `connection::h1` waits for a head. `http::request` parses it in place: what it names are spans of the read buffer. A head that is
 //!    in doubt is refused there, before anything else looks at it; `http::framing` alone decides where the body ends.
 //! 3. [`serve::request`](crate::serve::request) is the request from top to bottom. It holds one snapshot to the end. The path is
@@ -35,7 +35,7 @@
 //! # Threads
 //!
 //! * `shard-N`: one monoio runtime each, pinned to a core. No lock, no blocking call, no write that another thread sees, but for the failures
-//!   of endpoints ([`decisions`](super::decisions), 7).
+//!   of endpoints and the number of its connections ([`decisions`](super::decisions), 7 and 26).
 //! * `control`: tokio. Reloads, watched files, DNS, signals, the admin port; retired snapshots are dropped here and not on a shard. What blocks
 //!   (files, the resolver, building a snapshot) goes to a small pool.
 //! * the log thread: drains a ring of access records per shard and one queue of events, writes in large blocks.
@@ -73,5 +73,6 @@
 //!
 //! # Ending
 //!
-//! QUIT: listeners are shut, connections between requests get the end of their stream, replies from then on say `Connection: close`, and the
+//! QUIT: the kernel drops whoever asks for a new connection from then on, those who wait are accepted, and half a second later the
+//! listeners are closed. Connections between requests get 2 s for one more, replies from then on say `Connection: close`, and the
 //! process waits `drain` for the rest. TERM: every stream is shut down; the runtime ends when the kernel has given every buffer back.

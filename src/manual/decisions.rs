@@ -284,6 +284,19 @@
 //! ```
 //!
 //! ```text
+//! ## 26. Shards see each other's number of connections   2026-11-22
+//! Question   SO_REUSEPORT spreads connections by a hash: of 40 long-lived ones a shard of four may get 17. What evens that out?
+//! Chosen     Who accepts looks at the counts of all shards (one word each, on its own cache line) and, where the idlest has at least two
+//!            fewer (from 16 on: an eighth), duplicates the descriptor into that shard's mailbox, before a byte is read.
+//! Because    the kernel cannot know which connections live long. The count is reserved by the giver, in the word that also says whether the
+//!            target drains and how many are on their way, so that all who look see the same and none is lost.
+//! Rejected   one accept queue for all (every accept wakes or locks); an eBPF program in the socket group (a capability); moving
+//!            connections later (their buffers and session are a shard's own).
+//! Costs      an exception to rule 4.1: two writes to a shard's own line for each connection. A hand-over costs a dup, a close and a wake.
+//! Revisit    when load differs much between connections: then the counts should weigh them.
+//! ```
+//!
+//! ```text
 //! ## 30. A question to another thread has a seat   2026-11-22
 //! Question   How does a request on a shard wait for what only another thread can say (a login, a key, a broker's reply)?
 //! Chosen     A bounded tokio queue to that thread, and the shard's own mailbox back. The shard keeps a numbered seat for each question; the

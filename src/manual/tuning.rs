@@ -46,6 +46,7 @@
 //! | `coregate_upstream_attempts_total{outcome!="ok"}` | which endpoint |
 //! | `coregate_upstream_connections_opened_total` growing with the requests | `keepalive` is too small, or the service closes after every response |
 //! | `coregate_connections_refused_total` | out of room: descriptors or `max_connections` |
+//! | `coregate_connections` by shard | whether load is even; `coregate_connections_handed_over_total` says what that took |
 //! | `coregate_retries_refused_total` | the retry budget is used up |
 //! | `coregate_log_dropped_total` | whoever reads the log is too slow |
 //! | `coregate_last_reload_successful` | 0: the file on disk is not what serves |

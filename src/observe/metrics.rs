@@ -43,6 +43,8 @@ pub struct Counters {
     pub connections_opened: u64,
     /// Client connections turned away for lack of room.
     pub connections_refused: u64,
+    /// Client connections handed over to a shard with fewer.
+    pub connections_handed_over: u64,
     /// Failed `accept` calls (no descriptors, no memory).
     pub accept_errors: u64,
     /// Connections ended by a panic.

@@ -249,6 +249,11 @@ fn write_counters(page: &mut Page, totals: &Totals) {
             "Client connections turned away for lack of room.",
             counters.connections_refused,
         ),
+        (
+            "connections_handed_over",
+            "Client connections handed over to a shard with fewer.",
+            counters.connections_handed_over,
+        ),
         ("accept_errors", "Failed accept calls.", counters.accept_errors),
         ("panics", "Connections ended by a panic.", counters.panics),
         ("upstream_connections_opened", "Upstream connections established.", counters.upstream_opened),

@@ -111,6 +111,7 @@ impl Counters {
         let Self {
             connections_opened,
             connections_refused,
+            connections_handed_over,
             accept_errors,
             panics,
             upstream_opened,
@@ -126,6 +127,7 @@ impl Counters {
         } = delta;
         self.connections_opened += connections_opened;
         self.connections_refused += connections_refused;
+        self.connections_handed_over += connections_handed_over;
         self.accept_errors += accept_errors;
         self.panics += panics;
         self.upstream_opened += upstream_opened;

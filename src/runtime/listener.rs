@@ -1,6 +1,7 @@
 //! Listening sockets.
 
 use std::{
+    cell::{Cell, RefCell},
     fs, io,
     net::{Ipv4Addr, SocketAddr},
     os::fd::AsRawFd,
@@ -8,10 +9,17 @@ use std::{
     rc::Rc,
 };
 
-use monoio::net::{TcpListener, UnixListener};
-use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
+use monoio::{
+    io::Canceller,
+    net::{TcpListener, UnixListener},
+};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    net::Shutdown,
+};
+use socket2::{Domain, Protocol, SockAddr, SockFilter, SockRef, Socket as RawSocket, Type};
 
-use super::{Stream, Timers, deadline::Slot};
+use super::{Accepted, deadline::Slot};
 
 /// Who connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,45 +128,111 @@ enum Kind {
 /// A listening socket on its shard.
 pub struct Listener {
     kind: Kind,
-    slot: Rc<Slot>,
-    timers: Rc<Timers>,
+    control: Rc<Control>,
 }
 
-/// Stops a [`Listener`] from elsewhere on the shard.
-pub struct ListenerHandle(Rc<Slot>);
+/// Ends a [`Listener`] from elsewhere on the shard.
+#[derive(Clone)]
+pub struct ListenerHandle(Rc<Control>);
+
+struct Control {
+    slot: Rc<Slot>,
+    is_tcp: bool,
+    is_over: Cell<bool>,
+    /// Ends the accept that is under way.
+    canceller: RefCell<Option<Canceller>>,
+}
+
+/// Lets everything pass but the segment that asks for a new connection: SYN without ACK (RFC 9293 §3.5). Offset 13 of the TCP
+/// header are its flags.
+const NO_SYN: [SockFilter; 5] = [
+    SockFilter::new(0x30, 0, 0, 13),       // load the byte at 13
+    SockFilter::new(0x54, 0, 0, 0x12),     // of it SYN and ACK
+    SockFilter::new(0x15, 0, 1, 0x02),     // only SYN?
+    SockFilter::new(0x06, 0, 0, 0),        // drop it
+    SockFilter::new(0x06, 0, 0, u32::MAX), // take it whole
+];
 
 impl ListenerHandle {
-    /// Ends the pending and every later [`Listener::accept`].
+    /// Ends the pending and every later [`Listener::accept`], and listening altogether: who waits in the queue is reset.
     pub fn stop(&self) {
-        let _ = self.0.with_socket(|socket| rustix::net::shutdown(socket, rustix::net::Shutdown::Both));
+        let _ = self.0.slot.with_socket(|socket| rustix::net::shutdown(socket, Shutdown::Both));
+        // A non-blocking accept does not notice that a Unix socket was shut.
+        self.leave();
+    }
+
+    /// Ends the pending and every later [`Listener::accept`]. The socket goes on listening for others who have it open.
+    pub fn leave(&self) {
+        self.0.is_over.set(true);
+        // Not in the middle of the borrow: who is woken may ask for the next one.
+        let canceller = self.0.canceller.borrow_mut().take();
+        if let Some(canceller) = canceller {
+            canceller.cancel();
+        }
+    }
+
+    /// Lets nobody new into the queue. Who is in it, or was told by the kernel that the connection stands, can still be accepted.
+    /// New clients of a TCP socket are not answered, so that they try again until the socket is closed; those of a Unix socket are
+    /// refused.
+    pub fn refuse_new(&self) {
+        let Control { slot, is_tcp, .. } = &*self.0;
+        let _ = slot.with_socket(|socket| match is_tcp {
+            true => SockRef::from(&socket).attach_filter(&NO_SYN),
+            // The kernel hands out who is in the queue before it says that it is shut.
+            false => Ok(rustix::net::shutdown(socket, Shutdown::Both)?),
+        });
+    }
+
+    /// Whether somebody is in the queue of a TCP socket. Of a Unix socket it cannot be known once it is shut.
+    pub fn has_waiting(&self) -> bool {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let waiting = self.0.slot.with_socket(|socket| {
+            let mut asked = [PollFd::new(&socket, PollFlags::IN)];
+            poll(&mut asked, Some(&now)).is_ok_and(|_| asked[0].revents().contains(PollFlags::IN))
+        });
+        // What is shut is readable for good.
+        self.0.is_tcp && waiting == Some(true)
     }
 }
 
 impl Listener {
     /// Takes a socket onto this shard.
-    pub fn adopt(socket: Socket, timers: &Rc<Timers>) -> io::Result<Self> {
+    pub fn adopt(socket: Socket) -> io::Result<Self> {
         let fd = socket.raw.as_raw_fd();
-        let kind = match socket.unix {
-            None => Kind::Tcp(TcpListener::from_std(socket.raw.into())?),
-            Some(_) => Kind::Unix(UnixListener::from_std(socket.raw.into())?),
+        let is_tcp = socket.unix.is_none();
+        let kind = match is_tcp {
+            true => Kind::Tcp(TcpListener::from_std(socket.raw.into())?),
+            false => Kind::Unix(UnixListener::from_std(socket.raw.into())?),
         };
-        Ok(Self { kind, slot: Slot::new(fd), timers: Rc::clone(timers) })
+        let control =
+            Control { slot: Slot::new(fd), is_tcp, is_over: Cell::new(false), canceller: RefCell::default() };
+        Ok(Self { kind, control: Rc::new(control) })
     }
 
     pub fn handle(&self) -> ListenerHandle {
-        ListenerHandle(Rc::clone(&self.slot))
+        ListenerHandle(Rc::clone(&self.control))
     }
 
-    /// Waits for the next connection. Must be awaited to its end: dropped, it would leak the descriptor.
-    pub async fn accept(&self) -> io::Result<(Stream, Peer)> {
+    /// Whether nothing will be accepted any more.
+    pub fn is_over(&self) -> bool {
+        self.control.is_over.get()
+    }
+
+    /// Waits for the next connection. Must be awaited to its end: dropped, it would leak the descriptor. After
+    /// [`ListenerHandle::leave`] it fails, unless a connection came first.
+    pub async fn accept(&self) -> io::Result<(Accepted, Peer)> {
+        if self.is_over() {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        let cancelled = self.control.canceller.borrow_mut().get_or_insert_default().handle();
         match &self.kind {
             Kind::Tcp(listener) => {
-                let (stream, peer) = listener.accept().await?;
-                Ok((Stream::tcp(stream, &self.timers), Peer::Tcp(canonical(peer))))
+                let (stream, peer) = listener.cancelable_accept(cancelled).await?;
+                Ok((Accepted::tcp(stream), Peer::Tcp(canonical(peer))))
             }
             Kind::Unix(listener) => {
-                let (stream, _) = listener.accept().await?;
-                Ok((Stream::unix(stream, &self.timers), Peer::Unix))
+                let (stream, _) = listener.cancelable_accept(cancelled).await?;
+                Ok((Accepted::unix(stream), Peer::Unix))
             }
         }
     }
@@ -166,7 +240,7 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.slot.close();
+        self.control.slot.close();
     }
 }
 

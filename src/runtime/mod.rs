@@ -40,7 +40,7 @@ pub use self::{
     mailbox::{Mailbox, Postbox, mailbox},
     session::Facts as TlsFacts,
     start::{DriverUsed, Runtime, pin_to_core, why_blocked},
-    stream::{Idle, IoFault, Reader, Stream, StreamHandle, Writer},
+    stream::{Accepted, Detached, Idle, IoFault, Reader, Stream, StreamHandle, Writer},
     task::{Ending, Gate, sleep, spawn},
     turnstile::Turnstile,
 };

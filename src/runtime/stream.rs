@@ -1,6 +1,14 @@
 //! One connection's byte stream, as two halves that can be used at the same time.
 
-use std::{io, net::SocketAddr, ops::Range, os::fd::AsRawFd, path::Path, rc::Rc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    ops::Range,
+    os::fd::{AsRawFd, OwnedFd},
+    path::Path,
+    rc::Rc,
+    time::Duration,
+};
 
 use monoio::{
     buf::{IoBuf, SliceMut},
@@ -75,16 +83,12 @@ pub struct Stream {
 }
 
 impl Stream {
-    pub(super) fn tcp(stream: TcpStream, timers: &Rc<Timers>) -> Self {
-        let slot = Slot::new(stream.as_raw_fd());
-        let (read, write) = stream.into_split();
-        Self::new(&slot, ReadHalf::Tcp(read), WriteHalf::Tcp(write), timers)
+    fn tcp(stream: TcpStream, timers: &Rc<Timers>) -> Self {
+        Accepted::tcp(stream).into_stream(timers)
     }
 
-    pub(super) fn unix(stream: UnixStream, timers: &Rc<Timers>) -> Self {
-        let slot = Slot::new(stream.as_raw_fd());
-        let (read, write) = stream.into_split();
-        Self::new(&slot, ReadHalf::Unix(read), WriteHalf::Unix(write), timers)
+    fn unix(stream: UnixStream, timers: &Rc<Timers>) -> Self {
+        Accepted::unix(stream).into_stream(timers)
     }
 
     fn new(slot: &Rc<Slot>, read: ReadHalf, write: WriteHalf, timers: &Rc<Timers>) -> Self {
@@ -130,6 +134,70 @@ impl Stream {
     /// A way to end this stream from elsewhere on the shard.
     pub fn handle(&self) -> StreamHandle {
         StreamHandle(Rc::clone(self.reader.guard.rc()))
+    }
+}
+
+/// A connection of which nothing has been read, on the shard that accepted it.
+pub struct Accepted {
+    whole: Whole,
+    slot: Rc<Slot>,
+}
+
+enum Whole {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Accepted {
+    pub(super) fn tcp(stream: TcpStream) -> Self {
+        Self { slot: Slot::new(stream.as_raw_fd()), whole: Whole::Tcp(stream) }
+    }
+
+    pub(super) fn unix(stream: UnixStream) -> Self {
+        Self { slot: Slot::new(stream.as_raw_fd()), whole: Whole::Unix(stream) }
+    }
+
+    pub fn into_stream(self, timers: &Rc<Timers>) -> Stream {
+        let (read, write) = match self.whole {
+            Whole::Tcp(stream) => {
+                let (read, write) = stream.into_split();
+                (ReadHalf::Tcp(read), WriteHalf::Tcp(write))
+            }
+            Whole::Unix(stream) => {
+                let (read, write) = stream.into_split();
+                (ReadHalf::Unix(read), WriteHalf::Unix(write))
+            }
+        };
+        Stream::new(&self.slot, read, write, timers)
+    }
+
+    /// The connection for another shard. It is open on both until this one is dropped.
+    ///
+    /// Not possible with a [`Stream`]: monoio's halves shut the connection down when they are dropped.
+    pub fn detach(&self) -> io::Result<Detached> {
+        // A duplicate, since monoio's way to give a descriptor up reads memory that was never written.
+        let fd = self.slot.with_socket(|socket| rustix::io::fcntl_dupfd_cloexec(socket, 0));
+        let fd = fd.ok_or(io::ErrorKind::NotConnected)??;
+        Ok(match self.whole {
+            Whole::Tcp(_) => Detached::Tcp(fd),
+            Whole::Unix(_) => Detached::Unix(fd),
+        })
+    }
+}
+
+/// A connection on its way from one shard to another.
+pub enum Detached {
+    Tcp(OwnedFd),
+    Unix(OwnedFd),
+}
+
+impl Detached {
+    /// Takes the connection onto this shard, whose driver must be the giver's.
+    pub fn attach(self) -> io::Result<Accepted> {
+        Ok(match self {
+            Self::Tcp(fd) => Accepted::tcp(TcpStream::from_std(fd.into())?),
+            Self::Unix(fd) => Accepted::unix(UnixStream::from_std(fd.into())?),
+        })
     }
 }
 

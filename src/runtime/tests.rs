@@ -35,18 +35,18 @@ fn check<F: Future<Output = ()>>(test: impl Fn(Rc<Timers>) -> F) {
 
 /// A stream and its peer, which blocks.
 async fn pair(timers: &Rc<Timers>) -> (Stream, Peer) {
-    let listener = listener(timers);
+    let listener = listener();
     let peer = Peer::connect(listener.1).expect("somebody listens");
-    let (stream, _) = listener.0.accept().await.expect("somebody connects");
+    let (accepted, _) = listener.0.accept().await.expect("somebody connects");
     timers.clock.now_us();
-    (stream, peer)
+    (accepted.into_stream(timers), peer)
 }
 
-fn listener(timers: &Rc<Timers>) -> (Listener, std::net::SocketAddr) {
+fn listener() -> (Listener, std::net::SocketAddr) {
     let any = "127.0.0.1:0".parse().expect("an address");
     let socket = Socket::bind_tcp(any, 1024, 1).expect("a free port").remove(0);
     let address = socket.address().expect("a TCP socket");
-    (Listener::adopt(socket, timers).expect("a descriptor is left"), address)
+    (Listener::adopt(socket).expect("a descriptor is left"), address)
 }
 
 fn in_ms(timers: &Timers, ms: u32) -> Tick {
@@ -368,9 +368,35 @@ fn a_panic_ends_its_task_and_nothing_else() {
 
 /// RUNTIME §1.3, 2: the pending accept is completed, not dropped.
 #[test]
-fn a_listener_that_is_stopped_accepts_no_more_and_frees_its_port() {
+fn a_connection_that_was_detached_loses_nothing() {
     check(|timers| async move {
-        let (listener, address) = listener(&timers);
+        let (listener, address) = listener();
+        let mut peer = Peer::connect(address).expect("somebody listens");
+        peer.write_all(b"early").expect("the peer is connected");
+        let (accepted, _) = listener.accept().await.expect("somebody connects");
+        let detached = accepted.detach().expect("a descriptor is left");
+        drop(accepted);
+        sleep(MS * 10).await;
+        let stream = detached.attach().expect("the driver takes it").into_stream(&timers);
+        let Stream { mut reader, mut writer } = stream;
+        let mut buffer = Buffers::new().small();
+        timers.clock.now_us();
+        let until = in_ms(&timers, 5000);
+        while buffer.len() < 5 {
+            assert!(reader.read(&mut buffer, until).await.is_ok_and(|count| count > 0));
+        }
+        assert_eq!(buffer.unread(), b"early");
+        writer.write_all(&mut buffer, MS * 1000).await.expect("the peer reads");
+        let mut echo = [0; 5];
+        peer.read_exact(&mut echo).expect("the connection is open");
+        assert_eq!(&echo, b"early");
+    });
+}
+
+#[test]
+fn a_listener_that_is_stopped_accepts_no_more_and_frees_its_port() {
+    check(|_| async move {
+        let (listener, address) = listener();
         let handle = listener.handle();
         spawn(
             async move {
@@ -399,12 +425,18 @@ fn monoio_is_built_without_sync() {
 #[test]
 fn a_thousand_connections_leave_no_descriptor_behind() {
     check(|timers| async move {
-        let (listener, address) = listener(&timers);
+        let (listener, address) = listener();
         for _ in 0..10 {
             let mut peers: Vec<_> =
                 (0..100).map(|_| Peer::connect(address).expect("somebody listens")).collect();
             for number in 0..100 {
-                let (stream, _) = listener.accept().await.expect("somebody connects");
+                let (accepted, _) = listener.accept().await.expect("somebody connects");
+                // Every third comes by way of another shard.
+                let accepted = match number % 3 {
+                    0 => accepted.detach().and_then(Detached::attach).expect("a descriptor is left"),
+                    _ => accepted,
+                };
+                let stream = accepted.into_stream(&timers);
                 // In every order, and with a handle that outlives both halves.
                 let handle = stream.handle();
                 let Stream { reader, writer } = stream;

@@ -10,6 +10,7 @@ use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
 
 use super::{Aggregate, Dial, Endpoint, ListenerFacts, Route, Service, Snapshot, Target};
 use crate::{
+    auth::revocation::RevocationCell,
     balance::{Facts, Health, Policy},
     config::{self, Address, Balance, Config, Network},
     http::Rules,
@@ -45,6 +46,8 @@ pub struct Identities {
     next_service: usize,
     next_endpoint: usize,
     next_revision: u64,
+    /// Which tokens are refused, now and in every snapshot to come.
+    pub revocations: Arc<RevocationCell>,
     /// Distinguishes this process in loop marks.
     instance: Box<str>,
 }
@@ -112,6 +115,7 @@ pub fn build(
         trusted_proxies: config.trusted_proxies.clone(),
         tls: Arc::clone(&tls.listeners),
         limits: config.limits.clone(),
+        revocations: Arc::clone(&identities.revocations),
     }
 }
 

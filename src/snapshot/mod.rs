@@ -14,6 +14,7 @@ pub use self::{
 use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
 
 use crate::{
+    auth::revocation::RevocationCell,
     balance::{Facts, Health, Policy},
     config::{Fixed, HostHeader, Network, Retry},
     http::Rules,
@@ -35,6 +36,8 @@ pub struct Snapshot {
     /// For listeners with TLS, by shard; empty when there is none.
     pub tls: Arc<[Arc<ServerConfig>]>,
     pub limits: Limits,
+    /// Changes while the snapshot serves: a log-out is for now, not for the next configuration.
+    pub revocations: Arc<RevocationCell>,
     /// Whether an endpoint is one of our own listeners.
     pub calls_itself: bool,
 }

@@ -13,6 +13,7 @@ use crate::{
     limits::INFORMATIONAL_MAX,
     runtime::{Buffer, IoFault},
     snapshot::Endpoint,
+    wire::Inbound,
 };
 
 /// An attempt that brought no response.
@@ -56,7 +57,7 @@ pub(super) async fn exchange(
 
     // A client that is gone must not keep the service busy.
     request.asker.pair_with(&connection.reader.handle());
-    if !connection.reader.is_started() {
+    if !connection.is_read_ahead() {
         connection.buffer = upstreams.buffers.small();
     }
     connection.fields = upstreams.fields();
@@ -124,7 +125,7 @@ async fn response_head(
         // While a body is being sent its progress is watched; the time for the answer starts when it is complete.
         let until = connection.upload.as_ref().map_or(in_time, Uploading::answer_by);
         let Connection { reader, buffer, .. } = connection;
-        let read = if request.expect && !continued {
+        let read = if let (true, false, Inbound::Ahead(reader)) = (request.expect, continued, &mut *reader) {
             // A service that does not know the expectation waits for the body, and the client for us.
             match reader.read_within(CONTINUE_AFTER, buffer, until).await {
                 Some(read) => read,
@@ -151,11 +152,8 @@ const CONTINUE_AFTER: Duration = Duration::from_millis(500);
 
 async fn send_continue(upstreams: &Upstreams, request: &mut Request<'_>) -> Result<(), Fault> {
     let Asker::Client(client) = &mut request.asker else { return Ok(()) };
-    let mut out = upstreams.buffers.small();
-    out.start_writing().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
-    let written = client.write_all(&mut out, request.patience).await;
-    upstreams.buffers.give_back(out);
-    written.map_err(|_| Fault::ClientClosed)
+    let informed = client.inform(100, b"Continue", b"", &[], &upstreams.buffers, request.patience).await;
+    informed.map_err(|_| Fault::ClientClosed)
 }
 
 /// Whether a 101 names the protocol that was asked for (RFC 9110 §7.8).
@@ -179,12 +177,9 @@ async fn pass_informational(
     if request.head.version == Version::Http10 || (head.status == 100 && !request.expect) {
         return Ok(());
     }
-    let mut out = upstreams.buffers.small();
-    let bytes = buffer.unread();
-    rewrite::write_informational(out.start_writing(), head.status, head.reason.of(bytes), bytes, fields);
-    let written = client.write_all(&mut out, request.patience).await;
-    upstreams.buffers.give_back(out);
-    written.map_err(|_| Fault::ClientClosed)
+    let (bytes, buffers, patience) = (buffer.unread(), &upstreams.buffers, request.patience);
+    let informed = client.inform(head.status, head.reason.of(bytes), bytes, fields, buffers, patience).await;
+    informed.map_err(|_| Fault::ClientClosed)
 }
 
 /// The request head as this endpoint gets it.

@@ -17,9 +17,9 @@ use crate::{
     observe::{Metrics, Outcome, event},
     runtime::{
         Buffer, Buffers, Ending, HandshakeFault, IoFault, ReadAhead, Stream, StreamHandle, Timers, Turnstile,
-        Writer,
     },
     snapshot::{Dial, Endpoint, Service, Snapshot},
+    wire::{Inbound, Outbound},
 };
 
 /// Before the first exchange.
@@ -85,9 +85,9 @@ struct ServiceState {
 /// It lies in one box as long as it lives, so that a request moves a pointer through its steps, not the half kilobyte that
 /// belongs to it.
 pub struct Connection {
-    pub(super) reader: ReadAhead,
+    pub(super) reader: Inbound,
     /// `None` while a request body is being streamed.
-    pub(super) writer: Option<Writer>,
+    pub(super) writer: Option<Outbound>,
     open: OpenMark,
     /// When it became idle.
     since_us: u64,
@@ -115,9 +115,9 @@ pub struct Connection {
 impl Connection {
     fn new(stream: Stream, open: OpenMark) -> Box<Self> {
         Box::new(Self {
-            reader: ReadAhead::new(stream.reader),
+            reader: Inbound::Ahead(ReadAhead::new(stream.reader)),
             large: false,
-            writer: Some(stream.writer),
+            writer: Some(Outbound::Socket(stream.writer)),
             open,
             since_us: 0,
             service: 0,
@@ -133,13 +133,34 @@ impl Connection {
         })
     }
 
+    /// Whether nothing has come since the last response, and the peer has not closed; `certain` asks the kernel.
+    fn is_quiet(&mut self, certain: bool) -> bool {
+        match &mut self.reader {
+            Inbound::Ahead(reader) if certain => reader.is_certainly_quiet(),
+            Inbound::Ahead(reader) => reader.is_quiet(),
+            Inbound::Socket(_) => false,
+        }
+    }
+
+    /// Starts the read for the next response.
+    fn read_ahead(&mut self, buffer: Buffer) {
+        if let Inbound::Ahead(reader) = &mut self.reader {
+            reader.start(buffer);
+        }
+    }
+
+    /// Whether a read is under way that brings its own buffer.
+    pub(super) fn is_read_ahead(&self) -> bool {
+        matches!(&self.reader, Inbound::Ahead(reader) if reader.is_started())
+    }
+
     /// The endpoint this exchange is with.
     pub fn lease(&self) -> &Lease {
         self.lease.as_ref().expect("a connection with an exchange under way is leased")
     }
 
     /// Gives the parts of a connection that has become a tunnel. The lease counts the tunnel as in flight.
-    pub fn into_tunnel(mut self) -> (ReadAhead, Writer, Buffer, (Option<Lease>, OpenMark)) {
+    pub fn into_tunnel(mut self) -> (Inbound, Outbound, Buffer, (Option<Lease>, OpenMark)) {
         self.buffer.consume(self.head.len);
         let upstreams = Rc::clone(&self.lease().upstreams);
         upstreams.give_back_fields(self.fields);
@@ -256,7 +277,7 @@ impl Upstreams {
             let mut idle = self.tables.borrow_mut().take_idle(lease.endpoint)?;
             self.idle.set(self.idle.get() - 1);
             let age_us = self.timers.clock.recent_us().saturating_sub(idle.since_us);
-            let quiet = if certain { idle.reader.is_certainly_quiet() } else { idle.reader.is_quiet() };
+            let quiet = idle.is_quiet(certain);
             if quiet && age_us < micros(IDLE_MAX) {
                 self.metrics.borrow_mut().counters.upstream_reused += 1;
                 return Some(idle);
@@ -336,7 +357,7 @@ impl Upstreams {
         connection.since_us = self.timers.clock.recent_us();
         connection.service = lease.service;
         let buffer = if connection.large { self.buffers.large() } else { self.buffers.small() };
-        connection.reader.start(buffer);
+        connection.read_ahead(buffer);
         if tables.pools.len() <= lease.endpoint {
             tables.pools.resize_with(lease.endpoint + 1, Vec::new);
         }
@@ -361,7 +382,7 @@ impl Upstreams {
             let gone = pool.extract_if(.., |idle| {
                 !configured[slot]
                     || now_us.saturating_sub(idle.since_us) > micros(IDLE_MAX)
-                    || !idle.reader.is_quiet()
+                    || !idle.is_quiet(false)
             });
             for idle in gone {
                 services[idle.service].idle -= 1;

@@ -7,11 +7,9 @@ use std::time::Duration;
 
 use super::{Connection, UploadEnd, Uploaded, upload::Pace};
 use crate::{
-    http::{
-        BodyLength, CHUNK_HEADER_MAX, Decoder, Rules, chunk_header, parse_trailers,
-        rewrite::{self, ReplyFraming},
-    },
-    runtime::{Buffer, Buffers, IoFault, Writer},
+    http::{BodyLength, Rules, parse_trailers, rewrite::ReplyFraming},
+    runtime::{Buffer, Buffers, IoFault},
+    wire::{Outbound, Piece},
 };
 
 /// How passing a response on ended.
@@ -53,7 +51,11 @@ pub struct Passing<'a> {
 
 /// Sends the reply head and the body of `response` to `client`. Gives the upstream connection back to the pool when the
 /// response ended where it should.
-pub async fn relay(mut response: Box<Connection>, client: &mut Writer, mut passing: Passing<'_>) -> Relayed {
+pub async fn relay(
+    mut response: Box<Connection>,
+    client: &mut Outbound,
+    mut passing: Passing<'_>,
+) -> Relayed {
     let mut bytes = 0;
     let end = pass_body(&mut response, client, &mut passing, &mut bytes).await;
     let mut uploaded = response.end_upload().await;
@@ -63,84 +65,49 @@ pub async fn relay(mut response: Box<Connection>, client: &mut Writer, mut passi
 
 async fn pass_body(
     response: &mut Connection,
-    client: &mut Writer,
+    client: &mut Outbound,
     passing: &mut Passing<'_>,
     bytes: &mut u64,
 ) -> RelayEnd {
     let upstreams = std::rc::Rc::clone(response.lease().upstreams());
     let (timers, buffers) = (&upstreams.timers, &upstreams.buffers);
     let clock = &timers.clock;
-    let mut decoder = Decoder::new(response.head.body);
+    let mut decoder = response.reader.decoder(response.head.body);
     response.buffer.consume(response.head.len);
-    let mut prefix_waits = true;
+    let mut head_waits = true;
     loop {
-        let buffer = &mut response.buffer;
-        let Ok(decoded) = decoder.decode(buffer.unread_mut()) else {
-            return if prefix_waits { RelayEnd::Unsent } else { RelayEnd::Truncated };
-        };
-        let finished = decoded.finished;
+        let unsendable = if head_waits { RelayEnd::Unsent } else { RelayEnd::Truncated };
+        let Connection { buffer, fields, .. } = &mut *response;
+        let Ok(decoded) = decoder.decode(buffer.unread_mut()) else { return unsendable };
+        let is_last = decoded.finished;
         *bytes += decoded.data.len() as u64;
         let rest = buffer.unread()[decoded.consumed..].to_vec();
-
-        let mut header = [0; CHUNK_HEADER_MAX];
-        let mut prefix: &[u8] = b"";
-        let mut suffix: &[u8] = b"";
-        let mut trailing = Vec::new();
-        if passing.framing == ReplyFraming::Chunked {
-            if !decoded.data.is_empty() {
-                let len = chunk_header(decoded.data.len(), &mut header);
-                prefix = &header[CHUNK_HEADER_MAX - len..];
-                suffix = b"\r\n";
-            }
-            if finished {
-                suffix = match (&decoded.trailers, decoded.data.is_empty()) {
-                    (None, false) => b"\r\n0\r\n\r\n",
-                    (None, true) => b"0\r\n\r\n",
-                    (Some(section), _) => {
-                        trailing.extend_from_slice(suffix);
-                        trailing.extend_from_slice(b"0\r\n");
-                        let section = &buffer.unread()[section.clone()];
-                        if parse_trailers(section, &passing.rules, &mut response.fields).is_err() {
-                            return if prefix_waits { RelayEnd::Unsent } else { RelayEnd::Truncated };
-                        }
-                        rewrite::write_trailers(&mut trailing, section, &response.fields);
-                        &trailing
-                    }
-                };
-            }
+        // Two bytes are an empty section.
+        let section = decoded.trailers.filter(|section| section.len() > 2);
+        let section = section.map(|section| buffer.unread()[section].to_vec());
+        if let Some(section) = &section
+            && parse_trailers(section, &passing.rules, fields).is_err()
+        {
+            return unsendable;
         }
-        if prefix_waits {
-            passing.head.vec().extend_from_slice(prefix);
-            prefix = passing.head.unread();
-        }
-
-        let written = if prefix_waits && decoded.data.is_empty() && suffix.is_empty() {
-            let place = passing.head.place(0..passing.head.len());
-            client.write(passing.head, place, passing.patience).await
-        } else {
-            match buffer.frame(decoded.data.clone(), prefix, suffix) {
-                Some(place) => client.write(buffer, place, passing.patience).await,
-                None => {
-                    // An unusually long head goes alone.
-                    let body = buffer.place(decoded.data.start..decoded.data.end + suffix.len());
-                    let place = passing.head.place(0..passing.head.len());
-                    match client.write(passing.head, place, passing.patience).await {
-                        Ok(()) => client.write(buffer, body, passing.patience).await,
-                        fault => fault,
-                    }
-                }
-            }
+        let piece = Piece {
+            buffer,
+            data: decoded.data,
+            is_last,
+            trailers: section.as_deref().map(|section| (section, &**fields)),
+            head: head_waits.then_some(&mut *passing.head),
+            is_chunked: passing.framing == ReplyFraming::Chunked,
         };
-        prefix_waits = false;
-        match written {
+        head_waits = false;
+        match client.pass(piece, passing.patience).await {
             Ok(()) => {}
             Err(IoFault::TooSlow) => return RelayEnd::ClientTooSlow,
             Err(IoFault::Broken(_)) => return RelayEnd::ClientGone,
         }
         response.buffer.clear();
         response.buffer.extend(&rest);
-        if finished {
-            response.left_over = !rest.is_empty();
+        if is_last {
+            response.left_over |= !rest.is_empty();
             return RelayEnd::Complete;
         }
 
@@ -160,7 +127,9 @@ async fn pass_body(
                     return RelayEnd::Truncated;
                 }
                 response.left_over = true; // Ended with the connection: nothing to keep.
-                return end_of_body(client, passing).await;
+                if passing.framing != ReplyFraming::Chunked {
+                    return RelayEnd::Complete;
+                }
             }
             Ok(count) => {
                 if !passing.pace.moves(count, clock.now_us() - before_us) {
@@ -170,20 +139,6 @@ async fn pass_body(
             Err(IoFault::TooSlow) => return RelayEnd::Stalled,
             Err(IoFault::Broken(_)) => return RelayEnd::Truncated,
         }
-    }
-}
-
-/// Tells the client that a body which ended with its connection has ended.
-async fn end_of_body(client: &mut Writer, passing: &mut Passing<'_>) -> RelayEnd {
-    if passing.framing != ReplyFraming::Chunked {
-        return RelayEnd::Complete;
-    }
-    let out = passing.head.start_writing();
-    out.extend_from_slice(b"0\r\n\r\n");
-    match client.write_all(passing.head, passing.patience).await {
-        Ok(()) => RelayEnd::Complete,
-        Err(IoFault::TooSlow) => RelayEnd::ClientTooSlow,
-        Err(IoFault::Broken(_)) => RelayEnd::ClientGone,
     }
 }
 

@@ -15,8 +15,8 @@ use crate::{
     config::{HostHeader, Retry},
     http::{Field, RequestHead, Rules},
     observe::Outcome,
-    runtime::{StreamHandle, Writer},
     snapshot::Service,
+    wire::{Handle, Outbound},
 };
 
 /// What is sent, and how long to wait for what.
@@ -58,8 +58,8 @@ pub struct Request<'r> {
 
 /// Who waits for the response.
 pub enum Asker<'r> {
-    /// A client on HTTP/1.1: it gets informational responses, and when it is gone the exchange ends.
-    Client(&'r mut Writer),
+    /// A client: it gets informational responses, and when it is gone the exchange ends.
+    Client(&'r mut Outbound),
     /// Somebody on this shard, who may stop waiting.
     Part(&'r Stop),
 }
@@ -67,7 +67,7 @@ pub enum Asker<'r> {
 /// Ends an exchange that nobody waits for any more.
 #[derive(Default)]
 pub struct Stop {
-    stream: RefCell<Option<StreamHandle>>,
+    stream: RefCell<Option<Handle>>,
     endpoint: Cell<u32>,
 }
 
@@ -87,7 +87,7 @@ impl Stop {
 
 impl Asker<'_> {
     /// Notes that `stream` is read on behalf of who asks.
-    pub(super) fn pair_with(&mut self, stream: &StreamHandle) {
+    pub(super) fn pair_with(&mut self, stream: &Handle) {
         match self {
             Self::Client(client) => client.pair_with(stream),
             Self::Part(stop) => *stop.stream.borrow_mut() = Some(stream.clone()),

@@ -8,13 +8,14 @@ use std::{cell::Cell, rc::Rc, time::Duration};
 use super::Fault;
 use crate::{
     clock::Tick,
-    http::{BodyLength, CHUNK_HEADER_MAX, Decoder, Field, Rules, chunk_header, parse_trailers, rewrite},
-    runtime::{Buffer, Buffers, Gate, Idle, IoFault, Reader, StreamHandle, Timers, Writer, spawn},
+    http::{BadBody, BodyLength, Decoder, Field, Rules, parse_trailers},
+    runtime::{Buffer, Buffers, Gate, Idle, IoFault, Timers, spawn},
+    wire::{Handle, Inbound, Outbound, Piece},
 };
 
 /// A request body that is to be passed on as it arrives.
 pub struct Upload {
-    pub reader: Reader,
+    pub reader: Inbound,
     /// What has arrived of it; after the end, what belongs to the next request.
     pub buffer: Buffer,
     pub length: BodyLength,
@@ -58,11 +59,11 @@ impl Pace {
 
 /// What an upload gives back.
 pub struct Uploaded {
-    pub reader: Reader,
+    pub reader: Inbound,
     /// Bytes behind the body.
     pub buffer: Buffer,
     /// The service's, taken when its connection is kept.
-    pub writer: Option<Writer>,
+    pub writer: Option<Outbound>,
     /// Where in the body the upload stands.
     pub decoder: Decoder,
     pub end: UploadEnd,
@@ -91,7 +92,7 @@ pub(super) struct Uploading {
 
 /// What an upload and who waits for the answer know of each other.
 struct Watch {
-    client: StreamHandle,
+    client: Handle,
     /// Nobody wants the rest of the body.
     stopped: Cell<bool>,
     /// The response head is still awaited.
@@ -117,7 +118,7 @@ impl Uploading {
 
     /// Waits for the end of the upload. When there is an answer already, the rest of the body is of no use to the service: the
     /// upload is stopped where it stands, and its connection with it.
-    pub(super) async fn end(self, upstream: &StreamHandle) -> Option<Box<Uploaded>> {
+    pub(super) async fn end(self, upstream: &Handle) -> Option<Box<Uploaded>> {
         if !self.has_ended() {
             // Two ways, because it may be at either of two waits, or between them.
             upstream.end();
@@ -132,8 +133,8 @@ impl Uploading {
 /// within `timeout`.
 pub(super) fn start(
     upload: Upload,
-    writer: Writer,
-    upstream: StreamHandle,
+    writer: Outbound,
+    upstream: Handle,
     timeout: Duration,
     timers: &Rc<Timers>,
     buffers: &Rc<Buffers>,
@@ -179,13 +180,13 @@ const PARTING: Duration = Duration::from_secs(1);
 
 async fn run(
     upload: Upload,
-    mut writer: Writer,
+    mut writer: Outbound,
     watch: &Watch,
     timers: &Timers,
     buffers: &Buffers,
 ) -> Uploaded {
     let Upload { mut reader, mut buffer, length, bytes_max, mut pace, rules } = upload;
-    let mut decoder = Decoder::new(length);
+    let mut decoder = reader.decoder(length);
     let mut bytes = 0;
     let mut fields: Vec<Field> = Vec::new();
     let end = loop {
@@ -199,33 +200,23 @@ async fn run(
         }
 
         let rest = buffer.unread()[decoded.consumed..].to_vec();
-        let mut suffix = Vec::new();
-        let mut header = [0; CHUNK_HEADER_MAX];
-        let mut prefix: &[u8] = b"";
-        if length == BodyLength::Chunked {
-            if !decoded.data.is_empty() {
-                let len = chunk_header(decoded.data.len(), &mut header);
-                prefix = &header[CHUNK_HEADER_MAX - len..];
-                suffix.extend_from_slice(b"\r\n");
-            }
-            if decoded.finished {
-                suffix.extend_from_slice(b"0\r\n");
-                match &decoded.trailers {
-                    None => suffix.extend_from_slice(b"\r\n"),
-                    Some(section) => {
-                        let section = &buffer.unread()[section.clone()];
-                        if parse_trailers(section, &rules, &mut fields).is_err() {
-                            break UploadEnd::Client(Fault::BadBody(crate::http::BadBody::BadTrailers));
-                        }
-                        rewrite::write_trailers(&mut suffix, section, &fields);
-                    }
-                }
-            }
+        // Two bytes are an empty section.
+        let section = decoded.trailers.filter(|section| section.len() > 2);
+        let section = section.map(|section| buffer.unread()[section].to_vec());
+        if let Some(section) = &section
+            && parse_trailers(section, &rules, &mut fields).is_err()
+        {
+            break UploadEnd::Client(Fault::BadBody(BadBody::BadTrailers));
         }
-        let place = buffer
-            .frame(decoded.data, prefix, &suffix)
-            .expect("a chunk header fits into the headroom of a buffer");
-        let written = writer.write(&mut buffer, place, pace.patience).await;
+        let piece = Piece {
+            buffer: &mut buffer,
+            data: decoded.data,
+            is_last: decoded.finished,
+            trailers: section.as_deref().map(|section| (section, &*fields)),
+            head: None,
+            is_chunked: length == BodyLength::Chunked,
+        };
+        let written = writer.pass(piece, pace.patience).await;
         // Also when that failed: what the decoder has dealt with must not be there for it a second time.
         buffer.clear();
         buffer.extend(&rest);
@@ -248,7 +239,7 @@ async fn run(
         buffer.reserve(1);
         let before_us = timers.clock.now_us();
         let until = timers.clock.after(pace.patience);
-        match reader.read_or_release(&mut buffer, Tick::NEVER, until).await {
+        match reader.read_unless_released(&mut buffer, until).await {
             Ok(Idle::Quiet) => break UploadEnd::Stopped,
             Ok(Idle::Bytes(0)) => break UploadEnd::Client(Fault::ClientClosed),
             Ok(Idle::Bytes(count)) => {

@@ -1,6 +1,7 @@
 //! What the gateway does, by behaviour.
 
 mod aggregate;
+mod drain;
 mod endings;
 mod errors;
 mod failures;
@@ -17,6 +18,7 @@ mod reload;
 mod routing;
 mod services;
 mod soak;
+mod spread;
 mod streaming;
 mod tls;
 mod tls_services;

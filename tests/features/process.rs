@@ -11,7 +11,9 @@ use std::{
 
 use rustix::process::Signal;
 
-use crate::harness::{Client, Coregate, Directory, Gateway, ReplyError, Upstream, driver, pause, wait_until};
+use crate::harness::{
+    Client, Coregate, Directory, Gateway, Load, ReplyError, Upstream, driver, pause, wait_until,
+};
 
 const HELLO: &str = "[routes]\n\"/\" = { status = 200, body = \"hello\" }\n";
 
@@ -86,95 +88,17 @@ fn an_unknown_argument_is_an_error() {
 }
 
 #[test]
-fn term_ends_it_at_once_and_quit_after_the_last_request() {
-    let upstream = Upstream::start(|peer| {
-        while peer.request().is_some() {
-            pause(Duration::from_millis(400));
-            peer.send(crate::harness::ok("late"));
-        }
-    });
-    for (signal, answered) in [(Signal::TERM, false), (Signal::QUIT, true)] {
-        upstream.forget();
-        let mut coregate = Coregate::serving(&format!("[routes]\n\"/\" = \"http://{upstream}\"\n"), &[]);
-        let mut client = coregate.client();
-        client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-        wait_until("the request to arrive", || upstream.connections() > 0 && !upstream.lines().is_empty());
-        coregate.signal(signal);
-        let reply = client.try_reply();
-        assert!(coregate.ended().success(), "{}", coregate.printed());
-        match reply {
-            Ok(reply) => assert!(answered && reply.body == b"late"),
-            Err(error) => assert!(!answered, "{error}"),
-        }
-    }
-}
-
-#[test]
-fn quit_closes_idle_connections() {
-    let mut coregate = Coregate::serving(HELLO, &[]);
-    let mut client = coregate.client();
-    assert_eq!(client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").reply().status, 200);
-    coregate.signal(Signal::QUIT);
-    client.expect_closed();
-    assert!(coregate.ended().success());
-}
-
-/// How a client's load went.
-#[derive(Default)]
-struct Load {
-    answered: usize,
-    /// Connections that ended after a reply that had not said so.
-    cut: usize,
-}
-
-/// Asks again and again, `depth` requests at once, until `go_on` says no or nobody accepts connections. Panics at a reply
-/// that is not whole or not the right one.
-fn load(address: std::net::SocketAddr, depth: usize, mut go_on: impl FnMut(usize) -> bool) -> Load {
-    let mut load = Load::default();
-    let requests = "GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(depth);
-    while let Ok(stream) = std::net::TcpStream::connect(address) {
-        let mut client = Client::over(stream);
-        let mut kept = false;
-        'connection: loop {
-            if !go_on(depth) {
-                return load;
-            }
-            client.try_send(&requests);
-            for _ in 0..depth {
-                let reply = match client.try_reply() {
-                    Ok(reply) => reply,
-                    // Who connects just before the sockets are closed is reset by the kernel without having been accepted, as
-                    // with any server.
-                    Err(ReplyError::Closed) => {
-                        load.cut += usize::from(kept);
-                        break 'connection;
-                    }
-                    Err(error) => panic!("{error}"),
-                };
-                assert_eq!((reply.status, reply.text()), (200, "ok"));
-                load.answered += 1;
-                kept = true;
-                if reply.header("connection") == Some("close") {
-                    break 'connection;
-                }
-            }
-        }
-    }
-    load
-}
-
-#[test]
 fn hup_in_the_middle_of_load_fails_no_request() {
     const REQUESTS: usize = 100_000;
     let upstream = Upstream::saying("ok");
     let coregate = Coregate::serving(&format!("[routes]\n\"/\" = \"http://{upstream}\"\n"), &[]);
     let (address, asked) = (coregate.address(), AtomicUsize::new(0));
-    let (answered, cut, hups) = thread::scope(|scope| {
+    let (load, hups) = thread::scope(|scope| {
         let clients: Vec<_> = (0..8)
             .map(|_| {
                 scope.spawn(|| {
                     // Requests that wait behind each other keep the gateway, and not this test, busy.
-                    load(address, 16, |count| asked.fetch_add(count, Ordering::SeqCst) < REQUESTS)
+                    Load::keeping(address, 16, |count| asked.fetch_add(count, Ordering::SeqCst) < REQUESTS)
                 })
             })
             .collect();
@@ -186,29 +110,9 @@ fn hup_in_the_middle_of_load_fails_no_request() {
             upstream.forget();
             pause(Duration::from_millis(50));
         }
-        let loads = clients.into_iter().map(|client| client.join().expect("every reply is right"));
-        let (answered, cut) =
-            loads.fold((0, 0), |(answered, cut), load| (answered + load.answered, cut + load.cut));
-        (answered, cut, hups)
+        (clients.into_iter().map(|client| client.join().expect("every reply is right")).sum::<Load>(), hups)
     });
-    assert!(answered >= REQUESTS && cut == 0 && hups > 3, "{answered} answered, {cut} cut, {hups} signals");
-}
-
-#[test]
-fn quit_in_the_middle_of_load_fails_no_request() {
-    let upstream = Upstream::saying("ok");
-    let mut coregate = Coregate::serving(&format!("[routes]\n\"/\" = \"http://{upstream}\"\n"), &[]);
-    let address = coregate.address();
-    let (answered, cut) = thread::scope(|scope| {
-        let clients: Vec<_> =
-            (1..=8).map(|depth| scope.spawn(move || load(address, depth, |_| true))).collect();
-        wait_until("some load", || upstream.connections() > 0 && upstream.lines().len() > 500);
-        coregate.signal(Signal::QUIT);
-        let loads = clients.into_iter().map(|client| client.join().expect("every reply is right"));
-        loads.fold((0, 0), |(answered, cut), load| (answered + load.answered, cut + load.cut))
-    });
-    assert!(coregate.ended().success(), "{}", coregate.printed());
-    assert!(answered > 500 && cut == 0, "{answered} answered, {cut} cut");
+    assert!(load.answered >= REQUESTS && load.cut == 0 && hups > 3, "{load:?}, {hups} signals");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod client;
 mod directory;
 mod gateway;
+mod load;
 mod message;
 mod process;
 pub mod program;
@@ -15,6 +16,7 @@ mod wait;
 pub use client::{Client, ReplyError};
 pub use directory::Directory;
 pub use gateway::{Gateway, driver};
+pub use load::Load;
 pub use message::{Reply, Request};
 pub use process::Coregate;
 pub use program::{Nginx, Wrk, reserve};

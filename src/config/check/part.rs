@@ -80,7 +80,7 @@ pub(super) fn aggregate(
 
 fn at_of(entry: &Entry) -> crate::config::raw::Place {
     let at = entry.node.as_table().and_then(|table| table.get("at"));
-    at.map_or(entry.key.at(), |at| at.node.at)
+    at.map_or_else(|| entry.key.at(), |at| at.node.at)
 }
 
 fn check_name(entry: &Entry, pattern: &Pattern, problems: &mut Problems) {
@@ -245,7 +245,8 @@ impl<'a> Reader<'a, '_, '_> {
             read::unknown_name(title, name, others.map(|(_, name)| *name), problems);
             return None;
         };
-        let rest = text[end..].strip_prefix('.').unwrap_or(&text[end..]);
+        let rest = &text[end..];
+        let rest = rest.strip_prefix('.').unwrap_or(rest);
         Some((of, parse_path(word.slice(text.len() - rest.len()..text.len()), problems)?))
     }
 }
