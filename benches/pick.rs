@@ -2,7 +2,7 @@
 
 use std::{hint::black_box, sync::Arc};
 
-use coregate::balance::{Facts, Health, Policy, State, Tried, pick};
+use coregate::balance::{Choice, Facts, Policy, Shared, State, Tried};
 use divan::Bencher;
 
 fn main() {
@@ -13,12 +13,21 @@ const COUNTS: [usize; 4] = [1, 4, 16, 100];
 
 /// Picks once. The first endpoint has `weight`, the others 1; `out` of them are out of rotation.
 fn run(bencher: Bencher<'_, '_>, policy: Policy, count: usize, weight: u32, out: usize) {
-    let facts = Facts { weight: 1, backup: false, down: false, max_fails: 1, fail_timeout_ms: 60_000 };
+    let facts = Facts {
+        weight: 1,
+        backup: false,
+        down: false,
+        max_fails: 1,
+        fail_timeout_ms: 60_000,
+        max_conns: 0,
+        slow_start_ms: 0,
+        name: 0,
+    };
     let mut facts = vec![facts; count];
     facts[0].weight = weight;
-    let health: Vec<Arc<Health>> = (0..count).map(|_| Arc::default()).collect();
-    for (at, health) in (0..).zip(&health[..out]) {
-        health.failed(&facts[0], at);
+    let shared: Vec<Arc<Shared>> = (0..count).map(|_| Arc::default()).collect();
+    for (at, shared) in (0..).zip(&shared[..out]) {
+        shared.health.failed(&facts[0], at);
     }
     let mut state: Vec<State> = facts.iter().map(|_| State::default()).collect();
     let tried = Tried::default();
@@ -31,8 +40,9 @@ fn run(bencher: Bencher<'_, '_>, policy: Policy, count: usize, weight: u32, out:
             seed ^= seed << 17;
             usize::try_from((u128::from(seed) * below as u128) >> 64).expect("it is below the bound")
         };
-        let health = black_box(&health);
-        pick(policy, black_box(&facts), health, &mut state, black_box(&tried), black_box(1000), draw)
+        let (facts, shared, tried) = (black_box(&facts), black_box(&shared), black_box(&tried));
+        let now_ms = black_box(1000);
+        Choice { policy, facts, shared, tried, key: None, can_wait: false, now_ms }.pick(&mut state, draw)
     });
 }
 
@@ -49,6 +59,11 @@ fn random(bencher: Bencher<'_, '_>, count: usize) {
 #[divan::bench(args = COUNTS)]
 fn random_with_weights(bencher: Bencher<'_, '_>, count: usize) {
     run(bencher, Policy::Random, count, 3, 0);
+}
+
+#[divan::bench(args = COUNTS)]
+fn least_conn(bencher: Bencher<'_, '_>, count: usize) {
+    run(bencher, Policy::LeastConn, count, 1, 0);
 }
 
 #[divan::bench(args = COUNTS)]

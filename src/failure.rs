@@ -74,6 +74,8 @@ pub enum UpstreamFault {
 pub enum Overload {
     /// `max_connections`, or no descriptor is left.
     Connections,
+    /// Every endpoint of the service has `max_conns` requests, and the queue, if there is one, is full or took too long.
+    Service,
 }
 
 impl Failure {
@@ -159,6 +161,7 @@ impl Failure {
                 UpstreamFault::PartConflict => Why::PartConflict,
             },
             Self::Overload(Overload::Connections) => Why::TooManyConnections,
+            Self::Overload(Overload::Service) => Why::ServiceFull,
             Self::Bug(_) => Why::Panic,
         }
     }
@@ -189,6 +192,7 @@ impl Failure {
             Self::Upstream(UpstreamFault::PartTimeout) => "A service that this answer needs took too long.",
             Self::Upstream(UpstreamFault::PartConflict) => "The services' answers contradict each other.",
             Self::Upstream(_) => "The service could not be reached.",
+            Self::Overload(Overload::Service) => "The service has as many requests as it can take.",
             Self::Overload(Overload::Connections) => "The gateway has no room for another connection.",
             Self::Bug(_) => "The gateway made a mistake; the request id helps to find it.",
         })
@@ -216,8 +220,8 @@ impl Failure {
                     | ClientFault::MethodNotServed
                     | ClientFault::Closed
             ),
-            Self::Upstream(_) => false,
-            Self::Overload(_) | Self::Bug(_) => true,
+            Self::Upstream(_) | Self::Overload(Overload::Service) => false,
+            Self::Overload(Overload::Connections) | Self::Bug(_) => true,
         }
     }
 }
@@ -246,6 +250,7 @@ impl From<Fault> for Failure {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::NoEndpoint => Self::Upstream(UpstreamFault::NoEndpoint),
+            Fault::Full => Self::Overload(Overload::Service),
             Fault::ConnectRefused => Self::Upstream(UpstreamFault::ConnectRefused),
             Fault::ConnectTimeout => Self::Upstream(UpstreamFault::ConnectTimeout),
             Fault::Tls => Self::Upstream(UpstreamFault::Tls),

@@ -161,9 +161,18 @@ impl Gateway {
         let system = |error| StartError::System { what: "TLS cannot be prepared", error };
         let tls = Tls::new(count).map_err(system)?;
         let ticket_keys = tls.keys();
-        let (builder, first) =
-            Builder::start(options.source, config, files, bound, Arc::clone(&names), log.handle(), tls, seed)
-                .map_err(StartError::Config)?;
+        let (builder, first) = Builder::start(
+            options.source,
+            config,
+            files,
+            bound,
+            Arc::clone(&names),
+            log.handle(),
+            tls,
+            count,
+            seed,
+        )
+        .map_err(StartError::Config)?;
         notes.extend(first.warnings.iter().cloned());
         let builder = Arc::new(builder);
 

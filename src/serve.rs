@@ -145,6 +145,7 @@ async fn call(
     let trusted = request.client.peer.is_some_and(|peer| snapshot.trusts(peer));
 
     let is_secure = request.client.is_secure;
+    let peer_address = request.client.peer;
     let (view, made_id, peer, identity, client) = request.split();
     let target = view.path_to_send(route);
     let (path, query) = match (route.rewrite.is_some(), memchr::memchr(b'?', &target)) {
@@ -155,6 +156,7 @@ async fn call(
         Some(upload) => Body::Stream(Some(Box::new(upload))),
         None => Body::Whole(&view.bytes[view.head.len..view.head.len + length]),
     };
+    let key = view.hash_key(service, peer_address);
     let sending_us = shard.timers.clock.recent_us();
     let mut outgoing = upstream::Request {
         head: view.head,
@@ -179,6 +181,7 @@ async fn call(
         asker: Asker::Client(client),
         rules: listener.rules,
         retry: &route.retry,
+        key,
         timeout: route.timeout,
         patience: snapshot.limits.body_timeout,
     };
@@ -226,6 +229,7 @@ async fn gather(
     let is_secure = request.client.is_secure;
     let id = request.id().to_vec();
     let gone = Rc::new(Ending::default());
+    let peer_address = request.client.peer;
     let (view, made_id, peer, identity, client) = request.split();
     client.pair_with_wait(&gone);
     let ask = aggregate::Ask {
@@ -245,6 +249,7 @@ async fn gather(
         certificate: identity.map(|identity| (&*identity.subject, &*identity.fingerprint)),
         request_id: made_id,
         id: &id,
+        key: &|service| view.hash_key(service, peer_address),
         loop_mark: &listener.loop_mark,
         rules: listener.rules,
         retry: &route.retry,

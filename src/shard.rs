@@ -35,6 +35,8 @@ pub enum Message {
     NewSnapshot,
     /// A connection that another shard accepted.
     HandedOver(HandedOver),
+    /// A service has a place for the first request that waits for one here.
+    Called(usize),
     /// Accept nothing more, end connections at their next message boundary, and say when none is left.
     Drain(std::sync::mpsc::Sender<()>),
     /// What a question of this shard's was answered with.
@@ -156,12 +158,17 @@ pub fn run(plan: Plan) {
         let buffers = Rc::new(Buffers::new());
         let metrics = Rc::new(RefCell::new(Metrics::new()));
         let handshakes = Turnstile::new();
+        let callers = Arc::clone(&shards);
         let upstreams = Upstreams::new(
             Rc::clone(&timers),
             Rc::clone(&buffers),
             Rc::clone(&metrics),
             Rc::clone(&handshakes),
             number,
+            Box::new(move |shard, service| {
+                // Where the box is full that shard looks by itself before long.
+                let _ = callers[shard].post(Message::Called(service));
+            }),
             seed,
         );
         let shard = Rc::new(Shard {
@@ -261,6 +268,10 @@ impl Shard {
             }
             Message::HandedOver(connection) => {
                 listener::receive(self, connection);
+                ControlFlow::Continue(())
+            }
+            Message::Called(service) => {
+                self.upstreams.call_first(service);
                 ControlFlow::Continue(())
             }
             Message::Drain(done) => {

@@ -33,6 +33,7 @@ impl PartFault {
     pub(super) const fn outcome(self) -> PartOutcome {
         match self {
             Self::Upstream(Fault::NoEndpoint) => PartOutcome::NoEndpoint,
+            Self::Upstream(Fault::Full) => PartOutcome::Full,
             Self::Upstream(Fault::ConnectRefused | Fault::ConnectTimeout | Fault::Tls) => {
                 PartOutcome::Connect
             }
@@ -65,6 +66,7 @@ impl fmt::Display for PartFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Upstream(Fault::NoEndpoint) => "no endpoint can take a request",
+            Self::Upstream(Fault::Full) => "every endpoint has as many requests as it may",
             Self::Upstream(Fault::ConnectRefused) => "the connection was refused",
             Self::Upstream(Fault::ConnectTimeout) => "the connection was not made in time",
             Self::Upstream(Fault::Tls) => "the TLS handshake failed",

@@ -50,6 +50,8 @@ pub struct Ask<'a> {
     pub request_id: Option<&'a [u8]>,
     /// The id, whoever made it.
     pub id: &'a [u8],
+    /// What picks an endpoint of a service whose balance is by hash.
+    pub key: &'a dyn Fn(&Service) -> Option<u64>,
     pub loop_mark: &'a [u8],
     pub rules: Rules,
     pub retry: &'a Retry,

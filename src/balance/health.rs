@@ -16,6 +16,8 @@ pub struct Health {
     back: AtomicU64,
     /// When the window of failures began, shifted left by [`COUNT_BITS`], and their number in it.
     failures: AtomicU64,
+    /// When it last came back; 0 if it was never out.
+    since: AtomicU64,
 }
 
 /// A request is on its way to see whether the endpoint is well again.
@@ -34,6 +36,12 @@ impl Health {
     #[inline]
     pub(super) fn back_ms(&self) -> u64 {
         self.back.load(Relaxed) >> 1
+    }
+
+    /// When it last came back into rotation; 0 if it was never out.
+    #[inline]
+    pub(super) fn back_since_ms(&self) -> u64 {
+        self.since.load(Relaxed)
     }
 
     /// A request to it failed. The `max_fails`th within `fail_timeout`, and any while it is out, takes it out for
@@ -75,11 +83,13 @@ impl Health {
     ///
     /// While it is out this says nothing: the request may have been on its way since before the failures. Nor
     /// does a success take back failures within the window, which count together, not in a row (as in nginx).
-    pub fn succeeded(&self) {
+    pub fn succeeded(&self, now_ms: u64) {
         let back = self.back.load(Relaxed);
         if back & TRYING != 0 {
             // Unless it has failed again in between.
-            let _ = self.back.compare_exchange(back, 0, Relaxed, Relaxed);
+            if self.back.compare_exchange(back, 0, Relaxed, Relaxed).is_ok() {
+                self.since.store(now_ms.max(1), Relaxed);
+            }
         }
     }
 
@@ -106,7 +116,7 @@ fn back_at(facts: &Facts, now_ms: u64) -> u64 {
 mod tests {
     use super::{Facts, Health};
 
-    const FACTS: Facts = Facts { weight: 1, backup: false, down: false, max_fails: 3, fail_timeout_ms: 5000 };
+    const FACTS: Facts = Facts { max_fails: 3, ..crate::balance::tests::FACTS };
 
     #[track_caller]
     fn check(failures_ms: &[u64], now_ms: u64, out: bool) {
@@ -148,7 +158,7 @@ mod tests {
     fn successes_between_failures_do_not_keep_it_in() {
         let health = Health::default();
         for at in [100, 200, 300] {
-            health.succeeded();
+            health.succeeded(5300);
             health.failed(&FACTS, at);
         }
         assert!(health.is_out(300));
@@ -175,7 +185,7 @@ mod tests {
     fn a_success_of_that_request_lets_it_back_in_with_a_clean_record() {
         let health = out_until_5300();
         assert!(health.may_try(&FACTS, 5300));
-        health.succeeded();
+        health.succeeded(5300);
         assert!(!health.is_out(5301));
         health.failed(&FACTS, 5302);
         health.failed(&FACTS, 5303);
@@ -196,7 +206,7 @@ mod tests {
     #[test]
     fn a_late_success_from_before_the_failures_does_not_let_it_in() {
         let health = out_until_5300();
-        health.succeeded();
+        health.succeeded(5300);
         assert!(health.is_out(301));
     }
 }

@@ -1,6 +1,6 @@
 //! Two choices at random.
 
-use super::{Facts, State};
+use super::State;
 
 /// The less loaded of two different usable endpoints drawn at random (Mitzenmacher 2001, "The Power of Two Choices in
 /// Randomized Load Balancing").
@@ -8,30 +8,28 @@ use super::{Facts, State};
 /// An endpoint is drawn in proportion to its weight, and its load is its requests in flight per weight. With equal
 /// loads the first one drawn is taken, so that shares follow the weights when there is little to do.
 pub(super) fn pick(
-    facts: &[Facts],
     state: &[State],
-    usable: impl Fn(usize, &Facts) -> bool,
+    share: impl Fn(usize) -> u64,
     draw: &mut impl FnMut(usize) -> usize,
 ) -> Option<usize> {
-    let weight = facts.first()?.weight();
-    let all_alike =
-        facts.iter().enumerate().all(|(index, facts)| usable(index, facts) && facts.weight() == weight);
+    let count = state.len();
+    let one = if count == 0 { 0 } else { share(0) };
+    let all_alike = one > 0 && (1..count).all(|index| share(index) == one);
     let (first, second) = if all_alike {
-        let first = draw(facts.len());
-        let others = facts.len() - 1;
+        let first = draw(count);
+        let others = count - 1;
         // Step over `first` so that the two are never the same.
         (first, (others > 0).then(|| draw(others)).map(|second| second + usize::from(second >= first)))
     } else {
-        let share = |(index, facts): (usize, &Facts)| if usable(index, facts) { facts.weight() } else { 0 };
-        let first = draw_by_share(facts.iter().enumerate().map(share), draw)?;
-        let others = |(index, facts): (usize, &Facts)| if index == first { 0 } else { share((index, facts)) };
-        (first, draw_by_share(facts.iter().enumerate().map(others), draw))
+        let first = draw_by_share((0..count).map(&share), draw)?;
+        let others = |index: usize| if index == first { 0 } else { share(index) };
+        (first, draw_by_share((0..count).map(others), draw))
     };
     let Some(second) = second else { return Some(first) };
 
-    // In flight per weight, without a division.
-    let first_load = u64::from(state[first].in_flight) * facts[second].weight();
-    let second_load = u64::from(state[second].in_flight) * facts[first].weight();
+    // In flight per share, without a division.
+    let first_load = u64::from(state[first].in_flight) * share(second);
+    let second_load = u64::from(state[second].in_flight) * share(first);
     Some(if second_load < first_load { second } else { first })
 }
 

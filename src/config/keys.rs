@@ -81,7 +81,10 @@ pub const DEFAULTS: Keys = Keys {
 pub const RETRY: Keys = Keys {
     table: "`retry`",
     keys: &[
-        key("on", "failures that are retried: connect, reset, timeout, or a status such as 503"),
+        key(
+            "on",
+            "failures that are retried: connect, reset, timeout, or a status such as 503; non_idempotent: also of POST",
+        ),
         key("tries", "attempts in all, the first included"),
         key("budget", "retries as a share of requests, in percent"),
     ],
@@ -138,7 +141,12 @@ pub const SERVICE: Keys = Keys {
     table: "a service",
     keys: &[
         key("servers", "server lines or tables"),
-        key("balance", "how an endpoint is picked: \"random\" (the less loaded of two) or \"round_robin\""),
+        key(
+            "balance",
+            "how an endpoint is picked: \"random\" (the less loaded of two), \"round_robin\", \"least_conn\", \"least_time\", \"first\" or \"ip_hash\"",
+        ),
+        key("hash", "requests with the same value of this text go to the same server: \"{header.x-user}\""),
+        key("queue", "requests that wait while every server has `max_conns`: \"100 wait 2s\""),
         key("keepalive", "idle connections kept, per shard"),
         key("connect", "time to establish a connection to an endpoint"),
         key("tls", "how certificates of https:// servers are judged"),
@@ -163,6 +171,8 @@ pub const SERVER: Keys = Keys {
         key("fail_timeout", "time in which failures are counted, and for which it is out"),
         key("backup", "used when no other server is left"),
         key("down", "never used"),
+        key("max_conns", "requests in flight at most, over all shards; 0 for any number"),
+        key("slow_start", "time in which its share grows after it was out"),
     ],
 };
 
@@ -341,7 +351,7 @@ mod tests {
             check(&TOP, wrong, None);
             check(&ROUTE, wrong, None);
         }
-        for wrong in ["sticky", "health", "eject", "breaker", "queue", "hedge", "scale"] {
+        for wrong in ["sticky", "health", "eject", "breaker", "hedge", "scale"] {
             check(&SERVICE, wrong, None);
         }
     }

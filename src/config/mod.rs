@@ -110,6 +110,10 @@ pub struct Service {
     pub name: Arc<str>,
     pub endpoints: Vec<Endpoint>,
     pub balance: Balance,
+    /// What `Balance::Hash` decides by.
+    pub hash: Option<Template>,
+    /// `None` where a request does not wait for an endpoint that has `max_conns`.
+    pub queue: Option<Queue>,
     /// Idle connections kept per shard and service (nginx's `keepalive`, per worker).
     pub keepalive: usize,
     /// Time to establish a connection to one endpoint, its TLS handshake included.
@@ -150,6 +154,10 @@ pub struct Endpoint {
     pub fail_timeout: Duration,
     pub backup: bool,
     pub down: bool,
+    /// Requests in flight over all shards; 0 for any number.
+    pub max_conns: u32,
+    /// How long its share grows after it was out; zero for not at all.
+    pub slow_start: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,6 +165,24 @@ pub enum Balance {
     RoundRobin,
     /// The less loaded of two drawn at random.
     Random,
+    /// The fewest requests in flight for its weight.
+    LeastConn,
+    /// The one that would answer first.
+    LeastTime,
+    /// The first of the list, until it is full.
+    First,
+    /// The same for clients of the same network.
+    IpHash,
+    /// The same for the same value of [`Service::hash`].
+    Hash,
+}
+
+/// Who waits for a place at an endpoint, and how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// Requests, over all shards.
+    pub most: u32,
+    pub wait: Duration,
 }
 
 /// One route: a pattern and what happens to a request that matches it.
@@ -222,6 +248,8 @@ pub struct Retry {
     /// The connection broke before a response head, or a response was not HTTP.
     pub on_reset: bool,
     pub on_timeout: bool,
+    /// Also a request that may have been received and whose method is not idempotent (RFC 9110 §9.2.2).
+    pub non_idempotent: bool,
     /// Statuses that count as a failure while another endpoint is left.
     pub on_status: Vec<u16>,
     /// Attempts in all, the first included.

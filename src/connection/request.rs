@@ -1,9 +1,10 @@
 //! A request while it is served: its head in the connection's buffer, and what was found out about it.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, net::SocketAddr};
 
 use super::{Client, Identity};
 use crate::{
+    balance::{self, Policy},
     failure::{ClientFault, Failure},
     http::{
         BodyLength, Decoder, Field, Known, Normal, RequestHead, Span, Target, head::Version, id, normalise,
@@ -13,7 +14,7 @@ use crate::{
     route::{Captures, Found, Index},
     runtime::{Idle, IoFault},
     shard::Shard,
-    snapshot::{Route, Snapshot},
+    snapshot::{Route, Service, Snapshot},
     template::{Escape, Template, Variable},
     transform,
     upstream::{Pace, Upload, UploadEnd, Uploaded},
@@ -351,6 +352,21 @@ impl<'a> View<'a> {
             Some([]) => Cow::Borrowed(b"/"),
             Some(rest) if rest[0] == b'/' => Cow::Borrowed(rest),
             Some(_) | None => Cow::Borrowed(path),
+        }
+    }
+
+    /// By what a hash chooses an endpoint of `service`; `None` where that is not balanced by one, or the request has no such value.
+    pub fn hash_key(&self, service: &Service, peer: Option<SocketAddr>) -> Option<u64> {
+        match service.policy {
+            Policy::IpHash => peer.map(|peer| balance::address_key(peer.ip())),
+            Policy::Hash => {
+                let mut value = Vec::new();
+                self.render(service.hash.as_ref()?, Place::Body(Escape::None), &mut value);
+                (!value.is_empty()).then(|| balance::key(&value))
+            }
+            Policy::RoundRobin | Policy::Random | Policy::LeastConn | Policy::LeastTime | Policy::First => {
+                None
+            }
         }
     }
 

@@ -74,12 +74,13 @@ impl Builder {
         names_cell: Arc<NamesCell>,
         log: writer::Handle,
         tls: Tls,
+        shards: usize,
         seed: u64,
     ) -> Result<(Self, Built), String> {
         let mut warnings = Vec::new();
         let mut state = State {
             resolved: look_up(&config, &Resolved::new(), &mut warnings),
-            identities: Identities::new(&format!("{seed:016x}")),
+            identities: Identities::new(&format!("{seed:016x}"), shards),
             names: Names::default(),
             config,
             bound,

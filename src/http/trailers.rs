@@ -36,7 +36,7 @@ pub fn parse_trailers(section: &[u8], rules: &Rules, fields: &mut Vec<Field>) ->
     Ok(())
 }
 
-fn is_forbidden(name: &[u8]) -> bool {
+pub(super) fn is_forbidden(name: &[u8]) -> bool {
     FORBIDDEN_PREFIXES
         .iter()
         .any(|prefix| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix)))

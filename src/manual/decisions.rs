@@ -297,6 +297,32 @@
 //! ```
 //!
 //! ```text
+//! ## 27. Places at an endpoint are counted by all shards, and waited for in one order   2026-11-22
+//! Question   How can `max_conns` be exact, and who gets a place that comes free?
+//! Chosen     One atomic per endpoint with `max_conns`, on its own cache line, taken with the pick and given back with the lease. With `queue`
+//!            a request that finds none waits on its shard; each shard shows since when its first one waits, and whoever frees a place
+//!            calls the shard with the longest wait, through its mailbox. Newcomers stand behind those who wait; retries do not wait.
+//! Because    a bound per shard is either too low for one that gets more of the load, or no bound. Who waits says so before it looks, and who
+//!            frees looks after: no place is free while somebody waits and was not told; a call that is lost is made up for in 100 ms.
+//! Rejected   a share of `max_conns` for each shard; one lock and one list; polling alone.
+//! Costs      an exception to rule 4.1: two writes to a shared line for each request to such an endpoint. Others pay a compare. Idle
+//!            kept connections are not counted (nor by nginx).
+//! Revisit    if a scrape shows many waiting for long: then shards should steal, not call.
+//! ```
+//!
+//! ```text
+//! ## 28. A hash is rendezvous, with bounded load   2026-11-22
+//! Question   Which consistent hash?
+//! Chosen     Every endpoint gets a score from the key, its own name and its weight; the highest wins, among those with less than 1.25 times
+//!            their share of this shard's requests in flight. A request without a value is spread by two choices.
+//! Because    shares are even without hundreds of points for each server, only the keys of a server that goes move, no table is built, and
+//!            every process decides alike. A key that all have cannot bury one server.
+//! Rejected   a ring (ketama, as nginx's `consistent`): uneven below 160 points for each weight, and places to keep.
+//! Costs      one hash and a logarithm for each endpoint and request; nginx's and ours put a key on different servers.
+//! Revisit    for services with hundreds of endpoints.
+//! ```
+//!
+//! ```text
 //! ## 30. A question to another thread has a seat   2026-11-22
 //! Question   How does a request on a shard wait for what only another thread can say (a login, a key, a broker's reply)?
 //! Chosen     A bounded tokio queue to that thread, and the shard's own mailbox back. The shard keeps a numbered seat for each question; the

@@ -55,6 +55,8 @@ pub struct Counters {
     pub upstream_reused: u64,
     /// Idle upstream connections that turned out to be closed when they were wanted.
     pub upstream_stale: u64,
+    /// Requests that waited for a place at a service.
+    pub queued: u64,
     /// Attempts after the first.
     pub retries: u64,
     /// Retries not made because the budget was used up.

@@ -12,6 +12,8 @@ pub enum PartOutcome {
     Skipped,
     /// No endpoint can take a request.
     NoEndpoint,
+    /// Every endpoint has as many requests as it may.
+    Full,
     /// Not connected: refused, unreachable, too slow.
     Connect,
     /// No answer in time.
@@ -33,10 +35,11 @@ pub enum PartOutcome {
 }
 
 impl PartOutcome {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Ok,
         Self::Skipped,
         Self::NoEndpoint,
+        Self::Full,
         Self::Connect,
         Self::Timeout,
         Self::Reset,
@@ -55,6 +58,7 @@ impl PartOutcome {
             Self::Ok => "ok",
             Self::Skipped => "skipped",
             Self::NoEndpoint => "no_endpoint",
+            Self::Full => "full",
             Self::Connect => "connect",
             Self::Timeout => "timeout",
             Self::Reset => "reset",

@@ -267,6 +267,11 @@ fn write_counters(page: &mut Page, totals: &Totals) {
             "Idle upstream connections found closed when they were wanted.",
             counters.upstream_stale,
         ),
+        (
+            "requests_queued",
+            "Requests that waited for a server to have fewer than `max_conns`.",
+            counters.queued,
+        ),
         ("retries", "Attempts after the first.", counters.retries),
         ("retries_refused", "Retries not made because the budget was used up.", counters.retries_refused),
         ("tunnels", "Upgraded connections.", counters.tunnels),

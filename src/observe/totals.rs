@@ -117,6 +117,7 @@ impl Counters {
             upstream_opened,
             upstream_reused,
             upstream_stale,
+            queued,
             retries,
             retries_refused,
             tunnels,
@@ -133,6 +134,7 @@ impl Counters {
         self.upstream_opened += upstream_opened;
         self.upstream_reused += upstream_reused;
         self.upstream_stale += upstream_stale;
+        self.queued += queued;
         self.retries += retries;
         self.retries_refused += retries_refused;
         self.tunnels += tunnels;

@@ -59,6 +59,8 @@ pub enum Why {
     LoopDetected,
     /// The gateway was told to stop before the request was done.
     Stopping,
+    /// Every endpoint has as many requests as it may.
+    ServiceFull,
     /// A bug: the connection's task panicked.
     Panic,
 }
@@ -74,7 +76,7 @@ pub enum Side {
 }
 
 impl Why {
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Ok,
         Self::ClientClosed,
         Self::BadRequest,
@@ -101,6 +103,7 @@ impl Why {
         Self::NoResources,
         Self::LoopDetected,
         Self::Stopping,
+        Self::ServiceFull,
         Self::Panic,
     ];
 
@@ -133,6 +136,7 @@ impl Why {
             Self::NoResources => "no_resources",
             Self::LoopDetected => "loop_detected",
             Self::Stopping => "stopping",
+            Self::ServiceFull => "service_full",
             Self::Panic => "panic",
         }
     }
@@ -165,6 +169,7 @@ impl Why {
             | Self::NoResources
             | Self::LoopDetected
             | Self::Stopping
+            | Self::ServiceFull
             | Self::Panic => Side::Gateway,
         }
     }

@@ -4,15 +4,16 @@ use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
 use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
 
-use super::{Aggregate, Dial, Endpoint, ListenerFacts, Route, Service, Snapshot, Target};
+use super::{Aggregate, Dial, Endpoint, ListenerFacts, Route, Service, Snapshot, Target, Waits};
 use crate::{
     auth::revocation::RevocationCell,
-    balance::{Facts, Health, Policy},
-    config::{self, Address, Balance, Config, Network},
+    balance::{self, Facts, Queue, Shared},
+    config::{self, Address, Config, Network},
     http::Rules,
     route::Index,
 };
@@ -42,12 +43,13 @@ pub trait Numbers {
 pub struct Identities {
     version: u64,
     services: HashMap<Arc<str>, ServiceIdentity>,
-    endpoints: HashMap<EndpointKey, (usize, Arc<Health>)>,
+    endpoints: HashMap<EndpointKey, (usize, Arc<Shared>)>,
     next_service: usize,
     next_endpoint: usize,
     next_revision: u64,
     /// Which tokens are refused, now and in every snapshot to come.
     pub revocations: Arc<RevocationCell>,
+    shards: usize,
     /// Distinguishes this process in loop marks.
     instance: Box<str>,
 }
@@ -60,12 +62,13 @@ struct ServiceIdentity {
     slot: usize,
     revision: u64,
     endpoints: Vec<(usize, Facts)>,
+    queue: Arc<Queue>,
 }
 
 impl Identities {
     /// `instance` is a token that no other gateway has.
-    pub fn new(instance: &str) -> Self {
-        Self { instance: instance.into(), ..Self::default() }
+    pub fn new(instance: &str, shards: usize) -> Self {
+        Self { instance: instance.into(), shards, ..Self::default() }
     }
 }
 
@@ -170,15 +173,15 @@ fn build_service(
     let rules: Arc<str> = if tls.is_empty() { "".into() } else { format!("{:?}", service.tls).into() };
     let mut endpoints = Vec::new();
     let mut facts = Vec::new();
-    let mut health = Vec::new();
+    let mut shared = Vec::new();
     for endpoint in &service.endpoints {
         for dial in dials(&endpoint.address, resolved) {
-            let (place, marks) = identities
+            let (place, observed) = identities
                 .endpoints
                 .entry((slot, dial.clone(), Arc::clone(&endpoint.url), Arc::clone(&rules)))
                 .or_insert_with(|| {
                     identities.next_endpoint += 1;
-                    (identities.next_endpoint - 1, Arc::new(Health::default()))
+                    (identities.next_endpoint - 1, Arc::default())
                 })
                 .clone();
             facts.push(Facts {
@@ -186,9 +189,12 @@ fn build_service(
                 backup: endpoint.backup,
                 down: endpoint.down || dial == Dial::Unresolved,
                 max_fails: endpoint.max_fails,
-                fail_timeout_ms: u64::try_from(endpoint.fail_timeout.as_millis()).unwrap_or(u64::MAX),
+                fail_timeout_ms: millis(endpoint.fail_timeout),
+                max_conns: endpoint.max_conns,
+                slow_start_ms: millis(endpoint.slow_start),
+                name: balance::name(&endpoint.url, &dial),
             });
-            health.push(marks);
+            shared.push(observed);
             endpoints.push(Endpoint {
                 url: Arc::clone(&endpoint.url),
                 metric: numbers.endpoint(metric, &endpoint.url),
@@ -205,14 +211,16 @@ fn build_service(
     let list: Vec<(usize, Facts)> =
         endpoints.iter().map(|endpoint| endpoint.slot).zip(facts.iter().cloned()).collect();
     let known = identities.services.get(&service.name).filter(|identity| identity.endpoints == list);
-    let revision = match known {
-        Some(identity) => identity.revision,
+    let (revision, queue) = match known {
+        Some(identity) => (identity.revision, Arc::clone(&identity.queue)),
         None => {
             identities.next_revision += 1;
             let revision = identities.next_revision;
-            let identity = ServiceIdentity { slot, revision, endpoints: list };
+            let before = identities.services.get(&service.name).map(|identity| Arc::clone(&identity.queue));
+            let queue = before.unwrap_or_else(|| Arc::new(Queue::new(identities.shards)));
+            let identity = ServiceIdentity { slot, revision, endpoints: list, queue: Arc::clone(&queue) };
             identities.services.insert(Arc::clone(&service.name), identity);
-            revision
+            (revision, queue)
         }
     };
     Service {
@@ -220,17 +228,20 @@ fn build_service(
         metric,
         slot,
         revision,
-        policy: match service.balance {
-            Balance::RoundRobin => Policy::RoundRobin,
-            Balance::Random => Policy::Random,
-        },
+        policy: service.balance,
+        hash: service.hash.clone(),
+        waits: service.queue.map(|config::Queue { most, wait }| Waits { most, wait, queue }),
         keepalive: service.keepalive,
         connect: service.connect,
         tls: Arc::clone(tls),
         endpoints,
         facts,
-        health,
+        shared,
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The name the certificate of an endpoint must have.

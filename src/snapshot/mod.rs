@@ -15,7 +15,7 @@ use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
 
 use crate::{
     auth::revocation::RevocationCell,
-    balance::{Facts, Health, Policy},
+    balance::{Facts, Policy, Queue, Shared},
     config::{Fixed, HostHeader, Network, Retry},
     http::Rules,
     limits::Limits,
@@ -101,6 +101,9 @@ pub struct Service {
     /// Changes when the list of endpoints does.
     pub revision: u64,
     pub policy: Policy,
+    /// By what [`Policy::Hash`] decides.
+    pub hash: Option<Template>,
+    pub waits: Option<Waits>,
     pub keepalive: usize,
     pub connect: Duration,
     /// For endpoints with TLS, by shard; empty when there is none.
@@ -108,7 +111,15 @@ pub struct Service {
     pub endpoints: Vec<Endpoint>,
     /// Beside `endpoints`, in the shape that `balance` wants.
     pub facts: Vec<Facts>,
-    pub health: Vec<Arc<Health>>,
+    pub shared: Vec<Arc<Shared>>,
+}
+
+/// Where requests wait while every endpoint is full.
+pub struct Waits {
+    /// Requests that may wait, over all shards.
+    pub most: u32,
+    pub wait: Duration,
+    pub queue: Arc<Queue>,
 }
 
 pub struct Endpoint {

@@ -9,6 +9,7 @@ pub mod pool;
 pub mod relay;
 mod send;
 pub mod upload;
+mod wait;
 
 pub use self::{
     collect::{Collected, NoBody, collect},
@@ -24,6 +25,8 @@ use crate::http::BadBody;
 pub enum Fault {
     /// Every endpoint is down, or has been tried.
     NoEndpoint,
+    /// Every endpoint has as many requests as it may, and none came free in time.
+    Full,
     ConnectRefused,
     ConnectTimeout,
     /// The TLS handshake failed.

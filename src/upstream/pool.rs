@@ -9,9 +9,9 @@ use std::{
 
 use rustls::pki_types::ServerName;
 
-use super::{Fault, upload::Uploading};
+use super::{Fault, upload::Uploading, wait::Lines};
 use crate::{
-    balance::{self, State, Tried},
+    balance::{Choice, Picked, Policy, Queue, Shared, State, Tried},
     clock::Tick,
     http::{BodyLength, Field, ResponseHead, Span, Version},
     observe::{Metrics, Outcome, event},
@@ -50,13 +50,27 @@ pub struct Upstreams {
     pub metrics: Rc<RefCell<Metrics>>,
     handshakes: Rc<Turnstile>,
     /// Which of a service's TLS configurations is ours.
-    shard: usize,
+    pub(super) shard: usize,
+    /// Tells another shard that a service has a place for the first who waits there.
+    pub(super) call_shard: CallShard,
+    pub(super) lines: Lines,
     tables: RefCell<Tables>,
     fields: RefCell<Vec<Vec<Field>>>,
     random: Cell<u64>,
     idle: Cell<usize>,
     open: Rc<Open>,
-    ending: Ending,
+    pub(super) ending: Ending,
+}
+
+/// Calls the first request that waits on a shard for a service, by its slot.
+pub type CallShard = Box<dyn Fn(usize, usize)>;
+
+/// Whether there is an endpoint for a request.
+pub(super) enum Found {
+    Lease(Lease),
+    /// Those that are left have as many requests as they may.
+    Full,
+    Nowhere,
 }
 
 #[derive(Default)]
@@ -211,6 +225,7 @@ impl Upstreams {
         metrics: Rc<RefCell<Metrics>>,
         handshakes: Rc<Turnstile>,
         shard: usize,
+        call_shard: CallShard,
         seed: u64,
     ) -> Rc<Self> {
         Rc::new(Self {
@@ -219,6 +234,8 @@ impl Upstreams {
             metrics,
             handshakes,
             shard,
+            call_shard,
+            lines: Lines::default(),
             tables: RefCell::default(),
             fields: RefCell::default(),
             random: Cell::new(seed | 1),
@@ -239,7 +256,7 @@ impl Upstreams {
     }
 
     /// Picks an endpoint that was not tried for this request, and counts the request as in flight there.
-    pub(super) fn pick(self: &Rc<Self>, service: &Service, tried: &Tried) -> Option<Lease> {
+    pub(super) fn pick(self: &Rc<Self>, service: &Service, tried: &Tried, key: Option<u64>) -> Found {
         let now_ms = self.timers.clock.recent_us() / 1000;
         let mut tables = self.tables.borrow_mut();
         let state = tables.service(service);
@@ -248,17 +265,26 @@ impl Upstreams {
             let product = u128::from(self.random()) * below as u128;
             usize::try_from(product >> 64).expect("below the bound, which is a usize")
         };
-        let index = balance::pick(
-            service.policy,
-            &service.facts,
-            &service.health,
-            &mut state.states,
+        let choice = Choice {
+            policy: service.policy,
+            facts: &service.facts,
+            shared: &service.shared,
             tried,
+            key,
+            can_wait: service.waits.is_some(),
             now_ms,
-            draw,
-        )?;
+        };
+        let index = match choice.pick(&mut state.states, draw) {
+            Picked::At(index) => index,
+            Picked::Full => return Found::Full,
+            Picked::Nowhere => return Found::Nowhere,
+        };
         state.states[index].in_flight += 1;
-        Some(Lease {
+        let place = (service.facts[index].max_conns > 0).then(|| Place {
+            shared: Arc::clone(&service.shared[index]),
+            queue: service.waits.as_ref().map(|waits| Arc::clone(&waits.queue)),
+        });
+        Found::Lease(Lease {
             upstreams: Rc::clone(self),
             service: service.slot,
             endpoint: service.endpoints[index].slot,
@@ -266,6 +292,7 @@ impl Upstreams {
             index,
             keepalive: service.keepalive,
             in_flight: true,
+            place,
         })
     }
 
@@ -406,9 +433,24 @@ impl Upstreams {
         self.idle.set(0);
     }
 
-    /// Whether an endpoint is left that was not tried.
+    /// Whether an endpoint is left that was not tried, and may be sent a request.
     pub(super) fn has_other(&self, service: &Service, tried: &Tried) -> bool {
-        service.facts.iter().enumerate().any(|(index, facts)| !facts.down && !tried.contains(index))
+        service.facts.iter().zip(&service.shared).enumerate().any(|(index, (facts, shared))| {
+            let is_full = || facts.max_conns > 0 && shared.room.taken() >= facts.max_conns;
+            !facts.down && !tried.contains(index) && !is_full()
+        })
+    }
+
+    /// Notes how long an attempt took, where that counts.
+    pub(super) fn timed(&self, service: &Service, lease: &Lease, took_us: u64) {
+        if service.policy != Policy::LeastTime {
+            return;
+        }
+        let now_ms = self.timers.clock.recent_us() / 1000;
+        let mut tables = self.tables.borrow_mut();
+        if let Some(state) = tables.services[lease.service].state(lease) {
+            state.answered(took_us, now_ms);
+        }
     }
 
     /// Counts a request against the service's retry budget.
@@ -468,7 +510,9 @@ impl Tables {
     /// The state of a service, brought in line with its present list of endpoints.
     fn service(&mut self, service: &Service) -> &mut ServiceState {
         if self.services.len() <= service.slot {
-            self.services.resize_with(service.slot + 1, ServiceState::default);
+            // A gateway that has just started may retry, too.
+            let state = || ServiceState { allowance: RETRIES_FREE, ..ServiceState::default() };
+            self.services.resize_with(service.slot + 1, state);
         }
         let state = &mut self.services[service.slot];
         if state.revision != service.revision {
@@ -503,16 +547,19 @@ impl ServiceState {
 
     /// A request is no longer in flight.
     fn land(&mut self, lease: &Lease) {
-        // After a reload the endpoint may have another index, or be gone.
-        let index = if self.slots.get(lease.index) == Some(&lease.endpoint) {
-            Some(lease.index)
-        } else {
-            self.slots.iter().position(|slot| *slot == lease.endpoint)
-        };
-        if let Some(index) = index {
-            let state = &mut self.states[index];
+        if let Some(state) = self.state(lease) {
             state.in_flight = state.in_flight.saturating_sub(1);
         }
+    }
+
+    /// The state of a request's endpoint. After a reload that may have another index, or be gone.
+    fn state(&mut self, lease: &Lease) -> Option<&mut State> {
+        let index = if self.slots.get(lease.index) == Some(&lease.endpoint) {
+            lease.index
+        } else {
+            self.slots.iter().position(|slot| *slot == lease.endpoint)?
+        };
+        self.states.get_mut(index)
     }
 }
 
@@ -527,6 +574,14 @@ pub struct Lease {
     pub index: usize,
     keepalive: usize,
     in_flight: bool,
+    place: Option<Place>,
+}
+
+/// A place at an endpoint that has only so many.
+struct Place {
+    shared: Arc<Shared>,
+    /// Where others wait for one.
+    queue: Option<Arc<Queue>>,
 }
 
 impl Lease {
@@ -547,9 +602,15 @@ impl Drop for Lease {
         if self.in_flight {
             self.upstreams.tables.borrow_mut().services[self.service].land(self);
         }
+        if let Some(Place { shared, queue }) = self.place.take() {
+            shared.room.give_back();
+            if let Some(queue) = queue {
+                self.upstreams.call_longest(&queue, self.service);
+            }
+        }
     }
 }
 
-fn micros(duration: Duration) -> u64 {
+pub(super) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -9,6 +9,8 @@ use std::{
 use super::{
     Connection, Fault, Lease, Upload, Uploaded, Upstreams,
     exchange::{Failed, exchange},
+    pool::Found,
+    wait::wait,
 };
 use crate::{
     balance::Tried,
@@ -50,11 +52,16 @@ pub struct Request<'r> {
     pub asker: Asker<'r>,
     pub rules: Rules,
     pub retry: &'r Retry,
+    /// What a service that is balanced by a hash decides by ([`Service::hash`]).
+    pub key: Option<u64>,
     /// To the response head.
     pub timeout: Duration,
     /// The longest wait without progress while sending.
     pub patience: Duration,
 }
+
+/// For `least_time`, an attempt that failed took at least so long: who fails at once must not look fast.
+const FAILED_US: u64 = 1_000_000;
 
 /// Who waits for the response.
 pub enum Asker<'r> {
@@ -127,12 +134,16 @@ pub async fn send(
     let mut attempts = 0;
     let mut last = NoResponse { fault: Fault::NoEndpoint, uploaded: None, endpoint: 0, attempts: 0 };
     loop {
-        let Some(lease) = upstreams.pick(service, &tried) else {
-            return Err(last);
+        let lease = match find(upstreams, service, &tried, request.key).await {
+            Ok(lease) => lease,
+            // An attempt was made: what came of that says more.
+            Err(_) if attempts > 0 => return Err(last),
+            Err(fault) => return Err(NoResponse { fault, ..last }),
         };
         tried.insert(lease.index);
         attempts += 1;
         let index = lease.index;
+        let begun_us = upstreams.timers.clock.recent_us();
         last.endpoint = lease.metric;
         if let Asker::Part(stop) = &request.asker {
             stop.endpoint.set(lease.metric);
@@ -145,6 +156,7 @@ pub async fn send(
                 let status = response.head.status;
                 let failed = request.retry.on_status.contains(&status);
                 count(upstreams, service, &lease, status, failed);
+                upstreams.timed(service, &lease, response.head_us.saturating_sub(response.sent_us));
                 response.lease = Some(lease);
                 let again = failed
                     && attempts < request.retry.tries
@@ -161,7 +173,9 @@ pub async fn send(
                 upstreams.count_attempt(&lease, outcome);
                 if outcome != Outcome::Abandoned {
                     let now_ms = upstreams.timers.clock.recent_us() / 1000;
-                    service.health[index].failed(&service.facts[index], now_ms);
+                    service.shared[index].health.failed(&service.facts[index], now_ms);
+                    let took_us = upstreams.timers.clock.recent_us().saturating_sub(begun_us);
+                    upstreams.timed(service, &lease, took_us.max(FAILED_US));
                 }
                 drop(lease);
                 last.fault = failed.fault;
@@ -178,6 +192,26 @@ pub async fn send(
                 }
             }
         }
+    }
+}
+
+/// An endpoint for the next attempt. The first waits for a place where there is none, if the service has a queue.
+async fn find(
+    upstreams: &Rc<Upstreams>,
+    service: &Service,
+    tried: &Tried,
+    key: Option<u64>,
+) -> Result<Lease, Fault> {
+    let waits = service.waits.as_ref().filter(|_| tried.is_empty());
+    // Nobody overtakes those who wait.
+    let must_wait = waits.is_some_and(|waits| waits.queue.waiting() > 0);
+    let found = if must_wait { Found::Full } else { upstreams.pick(service, tried, key) };
+    match (found, waits) {
+        (Found::Lease(lease), _) => Ok(lease),
+        (Found::Nowhere, _) => Err(Fault::NoEndpoint),
+        (Found::Full, None) => Err(Fault::Full),
+        // Boxed: requests to services without a queue must not pay for it.
+        (Found::Full, Some(waits)) => Box::pin(wait(upstreams, service, waits, key)).await,
     }
 }
 
@@ -210,17 +244,20 @@ async fn attempt(
 fn count(upstreams: &Upstreams, service: &Service, lease: &Lease, status: u16, failed: bool) {
     let outcome = if status >= 500 { Outcome::Status5xx } else { Outcome::Ok };
     upstreams.count_attempt(lease, outcome);
-    let health = &service.health[lease.index];
+    let health = &service.shared[lease.index].health;
+    let now_ms = upstreams.timers.clock.recent_us() / 1000;
     if failed {
-        health.failed(&service.facts[lease.index], upstreams.timers.clock.recent_us() / 1000);
+        health.failed(&service.facts[lease.index], now_ms);
     } else {
-        health.succeeded();
+        health.succeeded(now_ms);
     }
 }
 
 const fn outcome(fault: Fault) -> Outcome {
     match fault {
-        Fault::NoEndpoint | Fault::ConnectRefused | Fault::ConnectTimeout | Fault::Tls => Outcome::Connect,
+        Fault::NoEndpoint | Fault::Full | Fault::ConnectRefused | Fault::ConnectTimeout | Fault::Tls => {
+            Outcome::Connect
+        }
         Fault::Reset => Outcome::Reset,
         Fault::BadResponse => Outcome::Bad,
         Fault::Timeout => Outcome::Timeout,
@@ -233,7 +270,9 @@ const fn outcome(fault: Fault) -> Outcome {
 impl Request<'_> {
     /// Whether the request may be sent again after it may have been received (RFC 9110 §9.2.2).
     fn can_be_repeated(&self) -> bool {
-        self.head.method.is_idempotent() && self.upgrade.is_none() && matches!(self.body, Body::Whole(_))
+        (self.head.method.is_idempotent() || self.retry.non_idempotent)
+            && self.upgrade.is_none()
+            && matches!(self.body, Body::Whole(_))
     }
 
     /// Whether the body is still here to be sent.
@@ -249,6 +288,7 @@ impl Retry {
             Fault::Reset | Fault::BadResponse => self.on_reset,
             Fault::Timeout => self.on_timeout,
             Fault::NoEndpoint
+            | Fault::Full
             | Fault::ClientClosed
             | Fault::ClientTooSlow
             | Fault::BodyTooLarge

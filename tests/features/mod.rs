@@ -1,6 +1,7 @@
 //! What the gateway does, by behaviour.
 
 mod aggregate;
+mod balancing;
 mod drain;
 mod endings;
 mod errors;

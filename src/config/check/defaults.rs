@@ -42,6 +42,7 @@ impl Default for Defaults {
                 on_connect: true,
                 on_reset: true,
                 on_timeout: false,
+                non_idempotent: false,
                 on_status: Vec::new(),
                 tries: 2,
                 budget_percent: 20,
@@ -167,6 +168,7 @@ pub(super) fn retry(entry: &Entry, inherited: &Retry, problems: &mut Problems) -
 
 fn retry_on(entry: &Entry, retry: &mut Retry, problems: &mut Problems) {
     (retry.on_connect, retry.on_reset, retry.on_timeout) = (false, false, false);
+    retry.non_idempotent = false;
     retry.on_status.clear();
     for node in entry.node.items() {
         let status = match &node.value {
@@ -178,6 +180,10 @@ fn retry_on(entry: &Entry, retry: &mut Retry, problems: &mut Problems) {
                 }
                 "reset" => {
                     retry.on_reset = true;
+                    continue;
+                }
+                "non_idempotent" => {
+                    retry.non_idempotent = true;
                     continue;
                 }
                 "timeout" => {
@@ -199,7 +205,7 @@ fn retry_on(entry: &Entry, retry: &mut Retry, problems: &mut Problems) {
                         node.value.kind().into()
                     }
                 };
-                let remark = "connect, reset, timeout, or a status from 400 to 599";
+                let remark = "connect, reset, timeout, non_idempotent, or a status from 400 to 599";
                 problems.error(format!("{shown} is no failure to retry on")).at(node.at, remark);
             }
         }
@@ -235,6 +241,7 @@ mod tests {
             on_connect: false,
             on_reset: false,
             on_timeout: true,
+            non_idempotent: false,
             on_status: vec![502, 503],
             tries: 2,
             budget_percent: 20,
@@ -301,7 +308,7 @@ mod tests {
     #[test]
     fn a_wrong_retry_is_an_error() {
         let check = |retry: &str, expected: &str| check_wrong(&format!("retry = {retry}"), &[expected]);
-        let on = "[connect, reset, timeout, or a status from 400 to 599]";
+        let on = "[connect, reset, timeout, non_idempotent, or a status from 400 to 599]";
         check("true", "true -> `retry` must be a table or false, not a boolean");
         check("{ on = 'conect' }", &format!("'conect' -> `conect` is no failure to retry on {on}"));
         check("{ on = [200] }", &format!("200 -> 200 is no failure to retry on {on}"));

@@ -7,16 +7,18 @@ use rustls::pki_types::ServerName;
 use super::{
     defaults::{self, Defaults},
     read::{self, Fields},
+    template::Templates,
     tls::authorities_of,
     units, url,
 };
 use crate::{
     config::{
-        Balance, Endpoint, Service, ServiceTls, keys,
+        Balance, Endpoint, Queue, Service, ServiceTls, keys,
         load::World,
         problem::Problems,
         raw::{Entry, Node, Place, Table, Value, Word},
     },
+    template::Template,
     tls::Verify,
 };
 
@@ -28,6 +30,11 @@ const FAIL_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 const FAIL_TIMEOUT_MIN: Duration = Duration::from_millis(1);
 const FAIL_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
 pub(super) const KEEPALIVE_MAX: u32 = 65_536;
+const CONNS_MAX: u32 = 1_000_000;
+const SLOW_START_MAX: Duration = Duration::from_secs(3600);
+const QUEUE_MAX: u32 = 1_000_000;
+const QUEUE_WAIT_MIN: Duration = Duration::from_millis(1);
+const QUEUE_WAIT_MAX: Duration = Duration::from_secs(3600);
 
 /// The services of a configuration: those of `[services]`, and those that routes name by URL.
 pub(super) struct Services<'a> {
@@ -90,6 +97,8 @@ impl<'a> Services<'a> {
             name: Arc::clone(&endpoint.url),
             endpoints: vec![endpoint],
             balance: Balance::Random,
+            hash: None,
+            queue: None,
             keepalive: self.defaults.keepalive,
             connect: self.defaults.connect,
             tls: ServiceTls::default(),
@@ -142,6 +151,8 @@ fn service(
         name: name.into(),
         endpoints: Vec::new(),
         balance: Balance::Random,
+        hash: None,
+        queue: None,
         keepalive: defaults.keepalive,
         connect: defaults.connect,
         tls: ServiceTls::default(),
@@ -156,6 +167,21 @@ fn service(
             }
             service.balance =
                 fields.or("balance", service.balance, |entry| read::one_of(entry, &BALANCES, problems));
+            if let Some(entry) = fields.get("hash") {
+                service.hash = hash(entry, problems);
+                service.balance = Balance::Hash;
+                if let Some(balance) = fields.get("balance") {
+                    let title = "`hash` is a way to balance of its own";
+                    problems.error(title).at(balance.key.at(), "remove this, or `hash`");
+                }
+            }
+            if let Some(entry) = fields.get("queue") {
+                service.queue = queue(entry, problems);
+                if service.endpoints.iter().all(|endpoint| endpoint.max_conns == 0) {
+                    let title = format!("no server of service `{name}` has `max_conns`");
+                    problems.warning(title).at(entry.key.at(), "nobody will ever wait");
+                }
+            }
             service.keepalive =
                 fields.or("keepalive", service.keepalive, |entry| defaults::keepalive(entry, problems));
             if let Some(entry) = fields.get("tls") {
@@ -171,6 +197,11 @@ fn service(
         Value::Integer(_) | Value::Float(_) | Value::Bool(_) => {
             read::wrong_kind(name, "a server line, a list of them, or a table", &entry.node, problems);
         }
+    }
+    let by_hash = matches!(service.balance, Balance::Hash | Balance::IpHash);
+    if by_hash && service.endpoints.iter().any(|endpoint| !endpoint.slow_start.is_zero()) {
+        let title = format!("`slow_start` does not go with the hash of service `{name}`");
+        problems.error(title).at(entry.key.at(), "a hash gives a server its keys at once");
     }
     if problems.errors() == before {
         check_endpoints(entry, &service.endpoints, problems);
@@ -211,7 +242,48 @@ fn tls(
     Some(ServiceTls { verify, name })
 }
 
-const BALANCES: [(&str, Balance); 2] = [("random", Balance::Random), ("round_robin", Balance::RoundRobin)];
+const BALANCES: [(&str, Balance); 6] = [
+    ("random", Balance::Random),
+    ("round_robin", Balance::RoundRobin),
+    ("least_conn", Balance::LeastConn),
+    ("least_time", Balance::LeastTime),
+    ("first", Balance::First),
+    ("ip_hash", Balance::IpHash),
+];
+
+/// What requests with the same value have in common.
+fn hash(entry: &Entry, problems: &mut Problems) -> Option<Template> {
+    let word = read::string_for(entry, "a text with a variable", problems)?;
+    // A service does not know by which routes it is reached, so that a path's variables have no meaning here.
+    let template = Templates::default().parse(word, problems)?;
+    if template.as_literal().is_some() {
+        let title = format!("`{}` is the same for every request", word.shown());
+        problems.error(title).at(word.at(), "write \"{header.x-user}\"");
+        return None;
+    }
+    Some(template)
+}
+
+/// `100 wait 2s`, the words of DESIGN §5.
+fn queue(entry: &Entry, problems: &mut Problems) -> Option<Queue> {
+    let line = read::string_for(entry, "a number and a time", problems)?;
+    let mut words = line.words();
+    let (most, wait, time, more) = (words.next(), words.next(), words.next(), words.next());
+    let (Some(most), Some(wait), Some(time), None) = (most, wait, time, more) else {
+        let title = format!("`{}` is no queue", line.shown());
+        problems.error(title).at(line.at(), "write \"100 wait 2s\": requests, and how long each may wait");
+        return None;
+    };
+    if wait.as_str() != "wait" {
+        problems
+            .error(format!("`{}` is no word of a queue", wait.shown()))
+            .at(wait.at(), "write \"100 wait 2s\"");
+        return None;
+    }
+    let most = number("queue", most, 1, QUEUE_MAX, problems);
+    let wait = read::duration_in("queue", time, QUEUE_WAIT_MIN..=QUEUE_WAIT_MAX, problems)?;
+    Some(Queue { most, wait })
+}
 
 /// There must be an endpoint to use, as in nginx.
 fn check_endpoints(entry: &Entry, endpoints: &[Endpoint], problems: &mut Problems) {
@@ -271,6 +343,11 @@ fn server_table(node: &Node, table: &Table, problems: &mut Problems) -> Option<E
     });
     flags.backup = fields.or("backup", false, |entry| read::boolean(entry, problems));
     flags.down = fields.or("down", false, |entry| read::boolean(entry, problems));
+    flags.max_conns =
+        fields.or("max_conns", flags.max_conns, |entry| read::integer(entry, 0..=CONNS_MAX, problems));
+    flags.slow_start = fields.or("slow_start", flags.slow_start, |entry| {
+        read::duration(entry, Duration::ZERO..=SLOW_START_MAX, problems)
+    });
     let Some(entry) = fields.get("url") else {
         problems.error("a server needs a `url`").at(node.at, "");
         return None;
@@ -310,6 +387,8 @@ impl Server {
             fail_timeout: flags.fail_timeout,
             backup: flags.backup,
             down: flags.down,
+            max_conns: flags.max_conns,
+            slow_start: flags.slow_start,
         }
     }
 }
@@ -320,6 +399,8 @@ struct Flags {
     fail_timeout: Duration,
     backup: bool,
     down: bool,
+    max_conns: u32,
+    slow_start: Duration,
 }
 
 impl Default for Flags {
@@ -330,6 +411,8 @@ impl Default for Flags {
             fail_timeout: FAIL_TIMEOUT_DEFAULT,
             backup: false,
             down: false,
+            max_conns: 0,
+            slow_start: Duration::ZERO,
         }
     }
 }
@@ -345,14 +428,23 @@ impl Flags {
             ("backup" | "down", Some(value)) => {
                 problems.error(format!("`{name}` takes no value")).at(value.at(), "");
             }
-            ("weight" | "max_fails" | "fail_timeout", None) => {
-                let example = if name == "fail_timeout" { "5s" } else { "3" };
+            ("weight" | "max_fails" | "fail_timeout" | "max_conns" | "slow_start", None) => {
+                let example = match name {
+                    "fail_timeout" => "5s",
+                    "slow_start" => "30s",
+                    _ => "3",
+                };
                 problems
                     .error(format!("`{name}` needs a value"))
                     .at(word.at(), format!("write {name}={example}"));
             }
             ("weight", Some(value)) => self.weight = number(name, value, 1, WEIGHT_MAX, problems),
             ("max_fails", Some(value)) => self.max_fails = number(name, value, 0, FAILS_MAX, problems),
+            ("max_conns", Some(value)) => self.max_conns = number(name, value, 0, CONNS_MAX, problems),
+            ("slow_start", Some(value)) => {
+                let range = Duration::ZERO..=SLOW_START_MAX;
+                self.slow_start = read::duration_in(name, value, range, problems).unwrap_or_default();
+            }
             ("fail_timeout", Some(value)) => {
                 let range = FAIL_TIMEOUT_MIN..=FAIL_TIMEOUT_MAX;
                 self.fail_timeout =
@@ -478,13 +570,14 @@ mod tests {
 
     #[test]
     fn line_list_and_table_say_the_same() {
-        let line = "'http://a weight=3 max_fails=0 fail_timeout=1m backup down'";
-        let table = "{ url = 'http://a', weight = 3, max_fails = 0, fail_timeout = '1m', backup = true, down = true }";
+        let line = "'http://a weight=3 max_fails=0 fail_timeout=1m backup down max_conns=9 slow_start=30s'";
+        let table = "{ url = 'http://a', weight = 3, max_fails = 0, fail_timeout = '1m', backup = true, down = true, max_conns = 9, slow_start = '30s' }";
         let services = [format!("['http://b', {line}]"), format!("{{ servers = ['http://b', {table}] }}")];
         for service in services {
             let found = &good(&text(&service)).services[0].endpoints[1];
             assert_eq!((found.weight, found.max_fails, found.fail_timeout.as_secs()), (3, 0, 60));
             assert!(found.backup && found.down);
+            assert_eq!((found.max_conns, found.slow_start.as_secs()), (9, 30));
         }
     }
 
@@ -508,8 +601,11 @@ mod tests {
     fn a_wrong_flag_is_an_error() {
         let check = |flag: &str, expected: &str| check_wrong(&format!("'http://a {flag}'"), &[expected]);
         check("wieght=3", "wieght -> unknown key `wieght` in a server line [did you mean `weight`?]");
-        let known = "[known are url, weight, max_fails, fail_timeout, backup, down]";
-        check("slow_start=3s", &format!("slow_start -> unknown key `slow_start` in a server line {known}"));
+        let known = "[known are url, weight, max_fails, fail_timeout, backup, down, max_conns, slow_start]";
+        check("sticky", &format!("sticky -> unknown key `sticky` in a server line {known}"));
+        check("max_conns", "max_conns -> `max_conns` needs a value [write max_conns=3]");
+        check("max_conns=-1", "-1 -> `max_conns`: -1 is not within 0 and 1000000");
+        check("slow_start=2h", "2h -> `slow_start`: 2h is not within 0 and 1h");
         check("weight", "weight -> `weight` needs a value [write weight=3]");
         check("weight=0", "0 -> `weight`: 0 is not within 1 and 65535");
         check("weight=+1", "+1 -> `weight`: +1 is not within 1 and 65535");
@@ -529,15 +625,58 @@ mod tests {
             &["down -> in a table, a server's flags are keys of their own"],
         );
         check_wrong(
-            "{ servers = 'http://a', balance = 'least_conn' }",
-            &["least_conn -> `balance` cannot be `least_conn` [known: random, round_robin]"],
+            "{ servers = 'http://a', balance = 'leastconns' }",
+            &["leastconns -> `balance` cannot be `leastconns` [did you mean `least_conn`?]"],
         );
         check_wrong(
             "{ servers = 'http://a', helth = 1, keepalive = -1 }",
             &[
-                "helth -> unknown key `helth` in a service [known are servers, balance, keepalive, connect, tls]",
+                "helth -> unknown key `helth` in a service [known are servers, balance, hash, queue, keepalive, connect, tls]",
                 "-1 -> `keepalive`: -1 is not within 0 and 65536",
             ],
+        );
+    }
+
+    #[test]
+    fn a_hash_has_a_value_of_the_request() {
+        let service = good(&text("{ servers = 'http://a', hash = '{header.x-user}' }")).services.remove(0);
+        assert!(service.balance == Balance::Hash && service.hash.is_some());
+        let check = |keys: &str, expected: &str| {
+            check_wrong(&format!("{{ servers = 'http://a', {keys} }}"), &[expected])
+        };
+        check("hash = 'x'", "x -> `x` is the same for every request [write \"{header.x-user}\"]");
+        check("hash = 3", "3 -> `hash` must be a text with a variable, not an integer");
+        check(
+            "hash = '{id}'",
+            "id -> unknown variable `id` [write `{{` for a brace] [here are {query.NAME}, {header.NAME} and {cookie.NAME}]",
+        );
+        check(
+            "hash = '{query.q}', balance = 'random'",
+            "balance -> `hash` is a way to balance of its own [remove this, or `hash`]",
+        );
+        check_wrong(
+            "{ servers = 'http://a slow_start=3s', balance = 'ip_hash' }",
+            &[
+                "s -> `slow_start` does not go with the hash of service `s` [a hash gives a server its keys at once]",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_queue_has_a_length_and_a_time() {
+        let service = |queue: &str| format!("{{ servers = 'http://a max_conns=2', queue = {queue} }}");
+        let queue = good(&text(&service("'100 wait 2s'"))).services.remove(0).queue;
+        assert_eq!(queue, Some(Queue { most: 100, wait: Duration::from_secs(2) }));
+        let check = |queue: &str, expected: &str| check_wrong(&service(queue), &[expected]);
+        let remedy = "[write \"100 wait 2s\": requests, and how long each may wait]";
+        check("'100'", &format!("100 -> `100` is no queue {remedy}"));
+        check("'100 timeout 2s'", "timeout -> `timeout` is no word of a queue [write \"100 wait 2s\"]");
+        check("'0 wait 2s'", "0 -> `queue`: 0 is not within 1 and 1000000");
+        check("'9 wait 2'", "2 -> `queue`: `2` is not a duration [the unit is missing: 2s]");
+        check("true", "true -> `queue` must be a number and a time, not a boolean");
+        check_wrong(
+            "{ servers = 'http://a', queue = '9 wait 2s' }",
+            &["queue -> no server of service `s` has `max_conns` [nobody will ever wait]"],
         );
     }
 

@@ -9,9 +9,10 @@ use crate::{
     template::{BadTemplate, Of, Template},
 };
 
-/// Parses the templates of one route, which know the variables of its pattern.
+/// Parses the templates of one route, which know the variables of its pattern. By default there are none.
+#[derive(Default)]
 pub(super) struct Templates<'a> {
-    pattern: &'a Pattern,
+    names: Vec<&'a str>,
     index: HashMap<&'a str, usize>,
     /// What names of parts mean, in the parts of an aggregate.
     answers: HashMap<&'a str, Of>,
@@ -19,8 +20,11 @@ pub(super) struct Templates<'a> {
 
 impl<'a> Templates<'a> {
     pub(super) fn new(pattern: &'a Pattern) -> Self {
-        let index = pattern.variables().enumerate().map(|(index, name)| (name, index)).collect();
-        Self { pattern, index, answers: HashMap::new() }
+        Self {
+            names: pattern.variables().collect(),
+            index: pattern.variables().enumerate().map(|(index, name)| (name, index)).collect(),
+            answers: HashMap::new(),
+        }
     }
 
     /// The same for a part, which also knows the answers of others.
@@ -36,7 +40,7 @@ impl<'a> Templates<'a> {
 
     /// The variables there are, in a sentence.
     pub(super) fn known(&self) -> String {
-        let own = self.pattern.variables().map(|name| format!("{{{name}}}, ")).collect::<String>();
+        let own = self.names.iter().map(|name| format!("{{{name}}}, ")).collect::<String>();
         let mut parts: Vec<_> = self.answers.keys().map(|name| format!("{{{name}.NAME}}, ")).collect();
         parts.sort_unstable();
         format!("here are {own}{}{{query.NAME}}, {{header.NAME}} and {{cookie.NAME}}", parts.concat())
@@ -64,7 +68,7 @@ impl<'a> Templates<'a> {
             return None;
         }
         let problem = problems.error(bad.what);
-        let names = self.pattern.variables().chain(self.answers.keys().copied());
+        let names = self.names.iter().copied().chain(self.answers.keys().copied());
         let name = place.as_str().split(['.', '[']).next().unwrap_or_default();
         match keys::closest(name, names) {
             Some(meant) => problem.at(place.at(), read::did_you_mean(meant)),

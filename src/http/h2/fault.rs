@@ -19,6 +19,8 @@ pub enum Fault {
     StreamClosed,
     /// Bytes beyond a window, or a window beyond 2^31-1 (RFC 9113 §6.9).
     FlowControl,
+    /// A window update of nothing for the connection (RFC 9113 §6.9).
+    ZeroUpdate,
     /// A setting's value is not allowed (RFC 9113 §6.5.2).
     BadSetting,
     /// HPACK that cannot be decoded.
@@ -48,6 +50,7 @@ impl Fault {
             | Self::Misplaced
             | Self::StreamId
             | Self::BadSetting
+            | Self::ZeroUpdate
             | Self::Push
             | Self::Padding => Code::ProtocolError,
             Self::FrameSize => Code::FrameSizeError,
@@ -100,6 +103,8 @@ pub enum BadMessage {
     LengthMismatch,
     /// Trailers that do not end the stream, a second response, data before a head.
     Order,
+    /// A window update of nothing, or beyond 2^31-1 (§6.9).
+    Window,
     /// Larger than the rules allow, where nobody can be told (responses, trailers).
     TooLarge,
 }
@@ -124,6 +129,7 @@ impl fmt::Display for BadMessage {
             Self::Length => "Content-Length is not one number",
             Self::LengthMismatch => "the body's length is not Content-Length",
             Self::Order => "a frame comes where the message has no place for it",
+            Self::Window => "a window update is zero or too much",
             Self::TooLarge => "the fields are too large, or too many",
         })
     }

@@ -27,11 +27,23 @@
 //!   of it that were not released are given back. A [`Fault`] ends the connection: GOAWAY is in `out`; write it and close.
 //! * *Time* comes in as `now_us`, microseconds of any clock that does not go back.
 
+mod connection;
 mod fault;
+mod flood;
 mod frame;
+mod hpack;
+mod message;
+mod receive;
+mod send;
+mod streams;
 
+pub use connection::Connection;
 pub use fault::{BadMessage, Fault};
 pub use frame::Code;
+pub use send::HeadWriter;
+
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 
@@ -71,7 +83,7 @@ pub struct Message {
 pub struct Bounds {
     /// Of heads and trailers. `head_bytes_max` counts as RFC 9113 §6.5.2 does: name, value and 32 for each field.
     pub rules: Rules,
-    /// Exchanges at once that the peer may begin (server), or that are begun here (client).
+    /// Exchanges at once that the peer may begin (server), or that are begun here (client); at most 65,535 count.
     pub streams_max: u32,
     /// Body bytes of one exchange that may be on their way or not yet released.
     pub stream_window: u32,
@@ -129,7 +141,7 @@ pub enum Event {
     Reset { stream: Stream, code: Code, untouched: bool },
     /// A window has grown: ask [`Connection::next_sender`].
     WindowOpened,
-    /// The peer's settings have changed; first of all, its first ones have come.
+    /// The peer's settings have come or changed, and perhaps its windows with them.
     Settings,
     /// The answer to [`Connection::ping`].
     Pong { payload: u64 },
@@ -157,193 +169,4 @@ pub struct RequestLine<'a> {
     pub path: &'a [u8],
     /// Makes it an extended CONNECT for this protocol (RFC 8441); `method` is CONNECT then.
     pub protocol: Option<&'a [u8]>,
-}
-
-/// One HTTP/2 connection's state.
-pub struct Connection {
-    role: Role,
-    bounds: Bounds,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
-    Server,
-    Client,
-}
-
-impl Connection {
-    /// The side that answers. Appends its first frames to `out`.
-    pub fn server(bounds: Bounds, out: &mut Vec<u8>) -> Self {
-        frame::settings(out, &[]);
-        Self { role: Role::Server, bounds }
-    }
-
-    /// The side that asks. Appends its preface and first frames to `out`; requests may follow at once.
-    pub fn client(bounds: Bounds, out: &mut Vec<u8>) -> Self {
-        out.extend_from_slice(PREFACE);
-        frame::settings(out, &[]);
-        Self { role: Role::Client, bounds }
-    }
-
-    /// Takes what was received from `bytes[*at..]`, up to the next event, and moves `at`.
-    ///
-    /// To be called with the same bytes until they are [`Received::Starved`]. The owner's buffer need not hold a whole frame.
-    /// `message` is filled when the event is a head or trailers.
-    pub fn receive(
-        &mut self,
-        bytes: &[u8],
-        at: &mut usize,
-        message: &mut Message,
-        now_us: u64,
-        out: &mut Vec<u8>,
-    ) -> Result<Received, Fault> {
-        let _ = (message, now_us, out, self.role);
-        *at = bytes.len();
-        Ok(Received::Starved)
-    }
-
-    /// All of `out` has been written.
-    pub fn sent(&mut self) {}
-
-    /// Begins a response (server); 1xx may come before the final one. `ends` = without body and trailers.
-    pub fn respond<'a>(
-        &'a mut self,
-        stream: Stream,
-        status: u16,
-        ends: bool,
-        out: &'a mut Vec<u8>,
-    ) -> Result<HeadWriter<'a>, Gone> {
-        let _ = (stream, status, ends);
-        let _ = out;
-        Err(Gone)
-    }
-
-    /// Begins a request (client). `ends` = without body and trailers.
-    pub fn request<'a>(
-        &'a mut self,
-        line: &RequestLine<'_>,
-        ends: bool,
-        out: &'a mut Vec<u8>,
-    ) -> Result<(Stream, HeadWriter<'a>), NoRoom> {
-        let _ = (line, ends, out);
-        Err(NoRoom::Leaving)
-    }
-
-    /// Begins the trailers that end a message.
-    pub fn trailers<'a>(&'a mut self, stream: Stream, out: &'a mut Vec<u8>) -> Result<HeadWriter<'a>, Gone> {
-        let _ = (stream, out);
-        Err(Gone)
-    }
-
-    /// Appends one DATA frame with as much of `data` as the windows, the peer's frame size and the turn allow; returns how much.
-    ///
-    /// `ends` marks the frame as the last one if all of `data` went; with empty `data` it costs no window. When not all went, the
-    /// stream stands in line for [`Connection::next_sender`].
-    pub fn send_data(
-        &mut self,
-        stream: Stream,
-        data: &[u8],
-        ends: bool,
-        out: &mut Vec<u8>,
-    ) -> Result<usize, Gone> {
-        let _ = (stream, data, ends, out);
-        Err(Gone)
-    }
-
-    /// Puts a stream in line without sending, for an owner whose `out` is full.
-    pub fn stand_in_line(&mut self, stream: Stream) {
-        let _ = stream;
-    }
-
-    /// The stream whose turn it is to send data and that may send some now. It stays the same until it has sent, is taken out of
-    /// the line, or is gone.
-    pub fn next_sender(&mut self) -> Option<Stream> {
-        None
-    }
-
-    /// Takes a stream out of the line: it has nothing to send after all.
-    pub fn leave_line(&mut self, stream: Stream) {
-        let _ = stream;
-    }
-
-    /// Whether the stream has data to send that only the peer's windows hold back. What a time limit for slow readers counts.
-    pub fn waits_for_peer(&self, stream: Stream) -> bool {
-        let _ = stream;
-        false
-    }
-
-    /// Says that `count` received body bytes have gone on. Windows are reopened in large steps; a gone stream is fine.
-    pub fn release(&mut self, stream: Stream, count: usize, out: &mut Vec<u8>) {
-        let _ = (stream, count, out);
-    }
-
-    /// Ends an exchange at once. A gone stream is fine.
-    ///
-    /// A server whose reply is complete while the request is not says [`Code::NoError`]: the client may stop sending
-    /// (RFC 9113 §8.1).
-    pub fn reset(&mut self, stream: Stream, code: Code, out: &mut Vec<u8>) {
-        let _ = (stream, code, out);
-    }
-
-    /// Asks the peer for a sign of life; [`Event::Pong`] brings the payload back.
-    pub fn ping(&mut self, payload: u64, out: &mut Vec<u8>) {
-        let _ = (payload, out);
-    }
-
-    /// Begins to leave. A server announces it, waits for what is on its way (one ping), then names the last stream it serves and
-    /// refuses later ones; a client just sends no more requests. Streams under way go on to their end.
-    pub fn drain(&mut self, out: &mut Vec<u8>) {
-        let _ = out;
-    }
-
-    /// Ends the connection now, with the last stream that may have been acted upon. Nothing may be sent after it.
-    pub fn go_away(&mut self, code: Code, out: &mut Vec<u8>) {
-        let _ = (code, out);
-    }
-
-    /// Exchanges under way.
-    pub fn streams(&self) -> usize {
-        0
-    }
-
-    /// One more than the largest slot a stream can have.
-    pub fn slots(&self) -> usize {
-        self.bounds.streams_max as usize
-    }
-
-    /// Whether both sides' GOAWAYs and the exchanges allow to close: leaving, and nothing is under way.
-    pub fn is_finished(&self) -> bool {
-        false
-    }
-
-    /// Requests that [`Connection::request`] would take now; 0 while leaving.
-    pub fn room(&self) -> usize {
-        0
-    }
-
-    /// Whether the peer offers extended CONNECT (RFC 8441). Known once [`Event::Settings`] has come.
-    pub fn peer_takes_extended_connect(&self) -> bool {
-        false
-    }
-}
-
-/// Writes the fields of a head that is sent. Dropping it completes the frame.
-///
-/// Names are written in lower case; connection-specific fields, `Host` and `Transfer-Encoding` are left out (RFC 9113 §8.2.2), `TE`
-/// but for `trailers`.
-pub struct HeadWriter<'a> {
-    out: &'a mut Vec<u8>,
-}
-
-impl HeadWriter<'_> {
-    /// One field. Control bytes in the value become SP.
-    pub fn field(&mut self, name: &[u8], value: &[u8]) {
-        let _ = (name, value, &mut *self.out);
-    }
-
-    /// The field lines of a head as [`rewrite`](super::rewrite) writes them: `Name: value` CR LF, with or without the first line
-    /// and the empty last one.
-    pub fn lines(&mut self, lines: &[u8]) {
-        let _ = lines;
-    }
 }
