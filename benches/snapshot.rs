@@ -19,6 +19,7 @@ fn snapshot(version: u64) -> Arc<Snapshot> {
         version,
         index: Index::default(),
         routes: Vec::new(),
+        amqp: Vec::new(),
         services: Vec::new(),
         listeners: Vec::new(),
         trusted_proxies: Vec::new(),

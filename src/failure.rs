@@ -4,6 +4,7 @@ use std::{borrow::Cow, fmt};
 
 use crate::{
     aggregate::Unmade,
+    bus,
     http::{BadBody, BadHead, BadPath},
     observe::Why,
     upstream::Fault,
@@ -68,6 +69,8 @@ pub enum UpstreamFault {
     PartTimeout,
     /// Two parts have the same member, and `conflict` is `error`.
     PartConflict,
+    /// The service is behind a broker, and no answer came from there.
+    Broker(bus::Fault),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +122,13 @@ impl Failure {
                 | UpstreamFault::BadResponse
                 | UpstreamFault::Part
                 | UpstreamFault::PartConflict => 502,
-                UpstreamFault::Timeout | UpstreamFault::PartTimeout => 504,
+                UpstreamFault::Timeout
+                | UpstreamFault::PartTimeout
+                | UpstreamFault::Broker(bus::Fault::Late) => 504,
+                UpstreamFault::Broker(bus::Fault::Down | bus::Fault::Busy | bus::Fault::Refused) => 503,
+                UpstreamFault::Broker(
+                    bus::Fault::Unroutable | bus::Fault::Lost | bus::Fault::BadReply | bus::Fault::Failed,
+                ) => 502,
             },
             Self::Overload(_) => 503,
             Self::Bug(_) => 500,
@@ -155,10 +164,18 @@ impl Failure {
                 UpstreamFault::Tls => Why::UpstreamTls,
                 UpstreamFault::Reset => Why::UpstreamReset,
                 UpstreamFault::BadResponse => Why::UpstreamBadResponse,
-                UpstreamFault::Timeout => Why::UpstreamTimeout,
                 UpstreamFault::Part => Why::PartFailed,
                 UpstreamFault::PartTimeout => Why::PartTimeout,
                 UpstreamFault::PartConflict => Why::PartConflict,
+                UpstreamFault::Timeout | UpstreamFault::Broker(bus::Fault::Late) => Why::UpstreamTimeout,
+                UpstreamFault::Broker(fault) => match fault {
+                    bus::Fault::Down | bus::Fault::Refused => Why::BrokerDown,
+                    bus::Fault::Busy => Why::BrokerBusy,
+                    bus::Fault::Unroutable => Why::Unroutable,
+                    bus::Fault::Lost | bus::Fault::Late => Why::UpstreamReset,
+                    bus::Fault::BadReply => Why::UpstreamBadResponse,
+                    bus::Fault::Failed => Why::UpstreamFailed,
+                },
             },
             Self::Overload(Overload::Connections) => Why::TooManyConnections,
             Self::Overload(Overload::Service) => Why::ServiceFull,
@@ -186,7 +203,17 @@ impl Failure {
             Self::Upstream(UpstreamFault::NoEndpoint) => {
                 "The service has no endpoint that can take a request now."
             }
-            Self::Upstream(UpstreamFault::Timeout) => "The service did not answer in time.",
+            Self::Upstream(UpstreamFault::Timeout | UpstreamFault::Broker(bus::Fault::Late)) => {
+                "The service did not answer in time."
+            }
+            Self::Upstream(UpstreamFault::Broker(fault)) => match fault {
+                bus::Fault::Down | bus::Fault::Refused => "The broker takes no messages now.",
+                bus::Fault::Busy => "Too many requests wait for this service.",
+                bus::Fault::Unroutable => "Nobody takes messages for this service.",
+                bus::Fault::Lost | bus::Fault::Late => "The broker was lost while the request was under way.",
+                bus::Fault::BadReply => "The service's answer could not be understood.",
+                bus::Fault::Failed => "The service says that it failed.",
+            },
             Self::Upstream(UpstreamFault::BadResponse) => "The service's answer could not be understood.",
             Self::Upstream(UpstreamFault::Part) => "A service that this answer needs failed.",
             Self::Upstream(UpstreamFault::PartTimeout) => "A service that this answer needs took too long.",
@@ -203,6 +230,8 @@ impl Failure {
         match self {
             Self::Overload(_) => Some(1),
             Self::Upstream(UpstreamFault::NoEndpoint) => Some(5),
+            Self::Upstream(UpstreamFault::Broker(bus::Fault::Down | bus::Fault::Refused)) => Some(5),
+            Self::Upstream(UpstreamFault::Broker(bus::Fault::Busy)) => Some(1),
             Self::Client(_) | Self::Upstream(_) | Self::Bug(_) => None,
         }
     }

@@ -211,6 +211,7 @@ impl Gateway {
                 driver: driver.clone(),
                 sockets: own,
                 snapshot: builder.cell(),
+                bus: builder.bus(),
                 mailbox,
                 shards: Arc::clone(&neighbours),
                 spread: Arc::clone(&spread),

@@ -18,6 +18,7 @@ pub mod shard;
 
 // TALK: I/O with the other side.
 pub mod aggregate;
+pub mod bus;
 pub mod cli;
 pub mod control;
 pub mod upstream;

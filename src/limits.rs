@@ -18,6 +18,10 @@ pub const AGGREGATE_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub const EACH: usize = 20;
 pub const EACH_MAX: usize = 1000;
 pub const EACH_PARALLEL: usize = 8;
+/// Calls to a broker under way at once, for each service: `in_flight`.
+pub const BROKER_CALLS_MAX: usize = 4096;
+/// The largest reply through a broker: `max_reply`.
+pub const BROKER_REPLY_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// How long a client that is turned away may take to read why.
 pub const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);

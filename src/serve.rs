@@ -1,16 +1,20 @@
 //! One request, top to bottom.
 
-use std::rc::Rc;
+mod gather;
+
+use std::{sync::Arc, time::Duration};
 
 use crate::{
-    aggregate::{self, Document},
+    aggregate::Document,
+    bus::{self, Call},
     connection::{BodyState, Place, Request},
-    failure::{ClientFault, Failure},
-    http::{Method, Target as Form},
+    failure::{ClientFault, Failure, UpstreamFault},
+    http::{Method, Target as Form, reply::Made},
+    observe::Outcome,
     route::Found,
-    runtime::Ending,
     shard::Shard,
-    snapshot::{Aggregate, Route, Service, Snapshot, Target},
+    snapshot::{AmqpService, Route, Service, Snapshot, Target},
+    template::{Escape, Template},
     upstream::{self, Asker, Body, Connection},
 };
 
@@ -19,6 +23,8 @@ pub enum Reply<'s> {
     /// A service's response, to be passed on.
     Response(Box<Connection>, &'s Route),
     Fixed(&'s crate::config::Fixed),
+    /// Made for this request.
+    Made(Box<Made>),
     Redirect {
         code: u16,
         location: Vec<u8>,
@@ -57,8 +63,12 @@ pub async fn request<'s>(
         }
         Target::Aggregate(parts) => {
             // Boxed: requests to one service must not pay for those to several.
-            let document = Box::pin(gather(request, route, parts, snapshot, shard)).await?; // 502, 504
+            let document = Box::pin(gather::document(request, route, parts, snapshot, shard)).await?; // 502, 504
             Ok(Reply::Document(Box::new(document)))
+        }
+        Target::Amqp(index) => {
+            let made = publish(request, route, &snapshot.amqp[*index], snapshot, shard).await?; // 408, 413, 502…504
+            Ok(Reply::Made(Box::new(made)))
         }
         Target::Fixed(fixed) => Ok(Reply::Fixed(fixed)),
         Target::Redirect { code, location } => {
@@ -216,51 +226,74 @@ async fn call(
     }
 }
 
-/// Asks the services of an aggregate and makes one document of their answers.
-async fn gather(
+/// Sends the request as a message, and waits for what comes back.
+async fn publish(
     request: &mut Request<'_>,
     route: &Route,
-    aggregate: &Aggregate,
+    queue: &Arc<AmqpService>,
     snapshot: &Snapshot,
     shard: &Shard,
-) -> Result<Document, Failure> {
-    let listener = &snapshot.listeners[request.client.listener];
-    let trusted = request.client.peer.is_some_and(|peer| snapshot.trusts(peer));
-    let is_secure = request.client.is_secure;
-    let id = request.id().to_vec();
-    let gone = Rc::new(Ending::default());
-    let peer_address = request.client.peer;
-    let (view, made_id, peer, identity, client) = request.split();
-    client.pair_with_wait(&gone);
-    let ask = aggregate::Ask {
-        aggregate,
-        services: &snapshot.services,
-        route: &route.pattern,
-        client: &view,
-        head: view.head,
-        bytes: view.bytes,
-        fields: view.fields,
-        host: route.host,
-        client_host: view.host(),
-        host_differs: matches!(view.head.target, Form::Absolute { .. }),
-        peer,
-        proto: if is_secure { b"https" } else { b"http" },
-        trusted,
-        certificate: identity.map(|identity| (&*identity.subject, &*identity.fingerprint)),
-        request_id: made_id,
-        id: &id,
-        key: &|service| view.hash_key(service, peer_address),
-        loop_mark: &listener.loop_mark,
-        rules: listener.rules,
-        retry: &route.retry,
-        timeout: route.timeout,
-        patience: snapshot.limits.body_timeout,
+) -> Result<Made, Failure> {
+    request.facts.service = queue.metric;
+    let started_us = shard.timers.clock.recent_us();
+    let body = request.whole_body(route, snapshot, shard).await?; // 400, 408, 413
+    let sending_us = shard.timers.clock.now_us();
+    // The whole is what the route's `timeout` is for.
+    let patience = route.timeout.saturating_sub(Duration::from_micros(sending_us.saturating_sub(started_us)));
+    let call = message(request, route, queue, body, patience)?;
+    let answer = bus::call(&shard.bus, call, &shard.waiting).await;
+    let waited_us = shard.timers.clock.now_us() - sending_us;
+    request.facts.endpoint = queue.endpoint;
+    request.facts.attempts = 1;
+    request.facts.upstream_us = Some(waited_us);
+    request.facts.waited_us = waited_us;
+    let outcome = match &answer {
+        Ok(made) if made.status < 500 => Outcome::Ok,
+        Ok(_) | Err(bus::Fault::Failed) => Outcome::Status5xx,
+        Err(bus::Fault::Late) => Outcome::Timeout,
+        Err(bus::Fault::Lost) => Outcome::Reset,
+        Err(bus::Fault::BadReply) => Outcome::Bad,
+        Err(bus::Fault::Down | bus::Fault::Busy | bus::Fault::Unroutable | bus::Fault::Refused) => {
+            Outcome::Connect
+        }
     };
-    // A client that is gone is not worth the services' work.
-    let gathered = gone.unless(aggregate::gather(&ask, &shard.upstreams, &shard.room)).await;
-    let Some((made, effort)) = gathered else { return Err(Failure::Client(ClientFault::Closed)) };
-    request.facts.attempts = effort.attempts;
-    request.facts.waited_us = effort.waited_us;
-    request.facts.upstream_us = Some(effort.waited_us);
-    made.map_err(Failure::from)
+    shard.metrics.borrow_mut().attempt(queue.endpoint, outcome);
+    if let Ok(made) = &answer {
+        request.facts.upstream_status = made.status;
+    }
+    answer.map_err(|fault| Failure::Upstream(UpstreamFault::Broker(fault)))
+}
+
+fn message(
+    request: &Request<'_>,
+    route: &Route,
+    queue: &Arc<AmqpService>,
+    body: Vec<u8>,
+    patience: Duration,
+) -> Result<Call, Failure> {
+    let view = request.view();
+    let name = |template: &Template| {
+        let mut text = Vec::new();
+        view.render(template, Place::Body(Escape::None), &mut text);
+        // No queue is bound by what AMQP cannot say.
+        let fits = String::from_utf8(text).ok().filter(|text| text.len() <= bus::NAME_BYTES_MAX);
+        fits.ok_or(Failure::Upstream(UpstreamFault::Broker(bus::Fault::Unroutable)))
+    };
+    let (exchange, key) = (name(&queue.config.exchange)?, name(&queue.config.key)?);
+    let target = view.path_to_send(route);
+    let (path, query) = match (route.rewrite.is_some(), memchr::memchr(b'?', &target)) {
+        (true, Some(at)) => (&target[..at], Some(&target[at + 1..])),
+        (_, _) => (&target[..], view.query()),
+    };
+    let facts = bus::Facts {
+        method: view.head.method_text.of(view.bytes),
+        path,
+        query,
+        host: view.host(),
+        proto: if request.client.is_secure { "https" } else { "http" },
+        forwarded_for: &request.client.peer_text,
+        id: request.id(),
+    };
+    let message = bus::message(&facts, view.bytes, view.fields, &queue.config.headers, body);
+    Ok(Call { queue: Arc::clone(queue), exchange, key, message, patience })
 }

@@ -13,7 +13,7 @@ use rustls::ServerConfig;
 use tokio::sync::oneshot;
 
 use crate::{
-    aggregate,
+    aggregate, bus,
     clock::Tick,
     control::Report,
     http::{date, id},
@@ -60,6 +60,8 @@ pub struct Plan {
     pub spread: Arc<Spread>,
     /// Of the same mailbox, for the answers to this shard's questions.
     pub postbox: Postbox<Message>,
+    /// Where calls to brokers go.
+    pub bus: bus::Postbox,
     pub access: access::Log,
     pub events: event::Events,
     pub connections_max: usize,
@@ -82,6 +84,7 @@ pub struct Shard {
     pub handshakes: Rc<Turnstile>,
     /// What other threads were asked.
     pub waiting: Rc<Waiting>,
+    pub bus: bus::Postbox,
     pub connections_max: usize,
     /// How many connections each shard has.
     pub spread: Arc<Spread>,
@@ -132,6 +135,7 @@ pub fn run(plan: Plan) {
         shards,
         spread,
         postbox,
+        bus,
         access,
         events,
         connections_max,
@@ -180,6 +184,7 @@ pub fn run(plan: Plan) {
             room: aggregate::Room::new(seed),
             handshakes,
             waiting: Waiting::new(postbox, Message::Answer),
+            bus,
             connections_max,
             spread,
             shards,

@@ -1,5 +1,6 @@
 //! The tree as written → a [`Config`]. Every function here goes on after a mistake, so that one run shows them all.
 
+mod amqp;
 mod defaults;
 mod graph;
 mod json;
@@ -73,7 +74,7 @@ pub(super) fn config(
     if problems.errors() == 0 {
         services.warn_of_unused(problems);
     }
-    let services = services.list;
+    let (services, amqp) = (services.list, services.amqp.list);
     let log = log::read(fields.get("log"), problems);
     Config {
         listen,
@@ -85,6 +86,7 @@ pub(super) fn config(
         trusted_proxies,
         limits: defaults.limits,
         services,
+        amqp,
         routes,
         log,
     }

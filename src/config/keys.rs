@@ -17,7 +17,7 @@ const fn key(name: &'static str, doc: &'static str) -> Key {
     Key { name, doc }
 }
 
-pub const ALL: [&Keys; 16] = [
+pub const ALL: [&Keys; 18] = [
     &TOP,
     &DEFAULTS,
     &RETRY,
@@ -29,6 +29,8 @@ pub const ALL: [&Keys; 16] = [
     &SERVICE,
     &SERVICE_TLS,
     &SERVER,
+    &AMQP,
+    &BROKER,
     &ROUTE,
     &PART,
     &LOG,
@@ -173,6 +175,29 @@ pub const SERVER: Keys = Keys {
         key("down", "never used"),
         key("max_conns", "requests in flight at most, over all shards; 0 for any number"),
         key("slow_start", "time in which its share grows after it was out"),
+    ],
+};
+
+pub const AMQP: Keys = Keys {
+    table: "a service behind a broker",
+    keys: &[
+        key("servers", "brokers: amqp://user:password@host:port/vhost, or amqps://"),
+        key("exchange", "the exchange messages go to; without it, straight to the queue that `key` names"),
+        key("key", "routing key; may have {query.NAME}, {header.NAME} and {cookie.NAME}"),
+        key("reply", "how the answer comes: \"direct\", \"queue\" or \"none\" (202 once the broker has it)"),
+        key("persistent", "whether the broker keeps messages on disk; true with reply = \"none\""),
+        key("headers", "request headers that travel with a message"),
+        key("max_reply", "largest reply"),
+        key("in_flight", "calls under way at once"),
+        key("heartbeat", "time after which a silent broker is asked whether it lives"),
+    ],
+};
+
+pub const BROKER: Keys = Keys {
+    table: "a broker's server line",
+    keys: &[
+        key("url", "where the broker is: amqp://user:password@host:port/vhost, or amqps://"),
+        key("backup", "used when no other broker can be reached"),
     ],
 };
 

@@ -36,6 +36,8 @@ pub struct Config {
     /// Connection-wide bounds (DESIGN §15), from `[defaults]`.
     pub limits: Limits,
     pub services: Vec<Service>,
+    /// Services behind a broker.
+    pub amqp: Vec<AmqpService>,
     pub routes: Vec<Route>,
     pub log: Log,
 }
@@ -136,6 +138,76 @@ impl Default for ServiceTls {
     }
 }
 
+/// A service that is reached through a broker (AMQP 0-9-1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AmqpService {
+    /// The name in `[services]`; for a URL written directly in a route, that URL without its key.
+    pub name: Arc<str>,
+    /// Tried in this order, those that are `backup` last.
+    pub brokers: Vec<BrokerUrl>,
+    pub exchange: Template,
+    /// The routing key; with the default exchange, the queue's name.
+    pub key: Template,
+    pub reply: ReplyBy,
+    /// Whether the broker keeps messages on disk (delivery mode 2).
+    pub persistent: bool,
+    /// Request headers that travel with a message, in lower case.
+    pub headers: Vec<Arc<str>>,
+    /// The largest reply, in bytes.
+    pub max_reply: u64,
+    /// Calls under way at once, of the process.
+    pub in_flight: usize,
+    pub heartbeat: Duration,
+}
+
+/// How the answer to a message comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReplyBy {
+    /// RabbitMQ's direct reply-to.
+    Direct,
+    /// An exclusive queue for each connection.
+    Queue,
+    /// Not at all: the broker's confirm is the answer.
+    None,
+}
+
+/// Where a broker is, and as whom to go there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct BrokerUrl {
+    /// Without user and password: for logs and metrics.
+    pub shown: Arc<str>,
+    pub tls: bool,
+    pub host: Arc<str>,
+    pub port: u16,
+    pub user: Arc<str>,
+    pub password: Secret,
+    pub vhost: Arc<str>,
+    pub backup: bool,
+}
+
+/// Text that nobody may see.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Secret(Arc<str>);
+
+impl Secret {
+    /// The text, for the one place that has to say it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
 /// One server line.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
@@ -216,6 +288,8 @@ pub struct Route {
 pub enum Target {
     /// Index into [`Config::services`].
     Service(usize),
+    /// Index into [`Config::amqp`].
+    Amqp(usize),
     Fixed(Fixed),
     Redirect {
         code: u16,

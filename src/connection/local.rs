@@ -40,6 +40,11 @@ pub(super) async fn answer(
             }
             (fixed.status, fixed.content_type.as_bytes())
         }
+        Reply::Made(made) => {
+            fields.extend(made.fields.iter().map(|(name, value)| (name.as_bytes(), &value[..])));
+            body.extend_from_slice(&made.body);
+            (made.status, made.content_type.as_bytes())
+        }
         Reply::Redirect { code, location } => {
             fields.push((b"Location", location));
             (*code, b"")

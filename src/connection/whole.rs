@@ -65,10 +65,8 @@ impl Request<'_> {
     }
 
     async fn tell_to_go_on(&mut self, snapshot: &Snapshot, shard: &Shard) -> Result<(), Failure> {
-        let mut out = shard.buffers.small();
-        out.start_writing().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
-        let written = self.client.writer.write_all(&mut out, snapshot.limits.body_timeout).await;
-        shard.buffers.give_back(out);
-        written.map_err(|_| Failure::Client(ClientFault::Closed))
+        let patience = snapshot.limits.body_timeout;
+        let told = self.client.writer.inform(100, b"Continue", b"", &[], &shard.buffers, patience).await;
+        told.map_err(|_| Failure::Client(ClientFault::Closed))
     }
 }

@@ -6,6 +6,7 @@
 //! for by a shard.
 
 mod admin;
+pub mod bus;
 mod collect;
 mod logs;
 mod page;

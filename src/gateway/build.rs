@@ -10,8 +10,9 @@ use std::{
 
 use super::{Source, tls::Tls};
 use crate::{
+    bus,
     config::{self, Address, Config, Loaded},
-    control::{self, Built, Cause, Follow, Followed, Refused},
+    control::{self, Built, Cause, Follow, Followed, Refused, bus::Bus},
     observe::{Names, NamesCell, writer},
     snapshot::{self, Identities, Numbers, Resolved, Snapshot, SnapshotCell},
 };
@@ -31,6 +32,7 @@ pub(super) struct Builder {
     cell: Arc<SnapshotCell>,
     names_cell: Arc<NamesCell>,
     log: writer::Handle,
+    bus_postbox: bus::Postbox,
     #[expect(clippy::disallowed_types, reason = "only threads that may block take it; no shard does")]
     state: std::sync::Mutex<State>,
 }
@@ -43,6 +45,7 @@ struct State {
     identities: Identities,
     names: Names,
     tls: Tls,
+    bus: Bus,
 }
 
 impl Numbers for Names {
@@ -85,9 +88,12 @@ impl Builder {
             config,
             bound,
             tls,
+            bus: Bus::new(log.events()),
         };
         state.tls.prepare(&state.config, &mut warnings)?;
         let snapshot = state.build();
+        let bus_postbox = state.bus.postbox();
+        state.connect(&snapshot)?;
         names_cell.store(Arc::new(state.names.clone()));
         let built = Built {
             version: snapshot.version,
@@ -101,7 +107,12 @@ impl Builder {
         let cell = Arc::new(SnapshotCell::from_pointee(snapshot));
         #[expect(clippy::disallowed_types, reason = "only threads that may block take it; no shard does")]
         let state = std::sync::Mutex::new(state);
-        Ok((Self { source, cell, names_cell, log, state }, built))
+        Ok((Self { source, cell, names_cell, log, bus_postbox, state }, built))
+    }
+
+    /// Where the shards' calls to brokers go.
+    pub(super) fn bus(&self) -> bus::Postbox {
+        self.bus_postbox.clone()
     }
 
     pub(super) fn cell(&self) -> Arc<SnapshotCell> {
@@ -162,6 +173,10 @@ impl Builder {
         state.config = config;
         built.certificates = state.tls.facts();
         let snapshot = state.build();
+        if let Err(problem) = state.connect(&snapshot) {
+            // The rest serves; calls to brokers are answered with 503.
+            built.warnings.push(problem);
+        }
         built.version = snapshot.version;
         self.names_cell.store(Arc::new(state.names.clone()));
         let retired: Arc<Snapshot> = self.cell.swap(Arc::new(snapshot));
@@ -228,6 +243,12 @@ impl State {
             &mut self.identities,
             &mut self.names,
         )
+    }
+
+    /// Lets the bus thread connect to the brokers of a snapshot.
+    fn connect(&mut self, snapshot: &Snapshot) -> Result<(), String> {
+        let configured = self.bus.configure(snapshot.amqp.clone());
+        configured.map_err(|error| format!("the thread for brokers cannot start: {error}"))
     }
 }
 
@@ -373,6 +394,7 @@ fn described(route: &config::Route, config: &Config) -> (String, String) {
     let mut names = String::new();
     let service = match &mut route.target {
         config::Target::Service(index) => &*config.services[std::mem::take(index)].name,
+        config::Target::Amqp(index) => &*config.amqp[std::mem::take(index)].name,
         config::Target::Fixed(_) | config::Target::Redirect { .. } => "",
         config::Target::Aggregate(plan) => {
             let plan = Arc::make_mut(plan);

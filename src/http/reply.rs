@@ -21,6 +21,17 @@ pub struct Reply<'a> {
     pub body: &'a [u8],
 }
 
+/// A reply that was made for one request and belongs to nobody else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Made {
+    pub status: u16,
+    /// Empty for none.
+    pub content_type: String,
+    /// Without framing and hop-by-hop fields.
+    pub fields: Vec<(String, Vec<u8>)>,
+    pub body: Vec<u8>,
+}
+
 /// Appends the reply to `out`. 1xx, 204 and 304 have neither body nor Content-Length (RFC 9110 §8.6).
 pub fn write_reply(reply: &Reply<'_>, out: &mut Vec<u8>) {
     let bodyless = matches!(reply.status, 100..=199 | 204 | 304);

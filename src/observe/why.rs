@@ -51,6 +51,14 @@ pub enum Why {
     PartTimeout,
     /// Two parts of an aggregate have the same member, and `conflict` is `error`.
     PartConflict,
+    /// No broker can be reached, or it takes no messages.
+    BrokerDown,
+    /// Too many calls to a broker are under way.
+    BrokerBusy,
+    /// The broker knows nobody who takes the message.
+    Unroutable,
+    /// A worker answered that it failed.
+    UpstreamFailed,
     /// The gateway has no room for another client connection.
     TooManyConnections,
     /// The gateway has no room for another upstream connection (descriptors, memory).
@@ -76,7 +84,7 @@ pub enum Side {
 }
 
 impl Why {
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 32] = [
         Self::Ok,
         Self::ClientClosed,
         Self::BadRequest,
@@ -99,6 +107,10 @@ impl Why {
         Self::PartFailed,
         Self::PartTimeout,
         Self::PartConflict,
+        Self::BrokerDown,
+        Self::BrokerBusy,
+        Self::Unroutable,
+        Self::UpstreamFailed,
         Self::TooManyConnections,
         Self::NoResources,
         Self::LoopDetected,
@@ -132,6 +144,10 @@ impl Why {
             Self::PartFailed => "part_failed",
             Self::PartTimeout => "part_timeout",
             Self::PartConflict => "part_conflict",
+            Self::BrokerDown => "broker_down",
+            Self::BrokerBusy => "broker_busy",
+            Self::Unroutable => "unroutable",
+            Self::UpstreamFailed => "upstream_failed",
             Self::TooManyConnections => "too_many_connections",
             Self::NoResources => "no_resources",
             Self::LoopDetected => "loop_detected",
@@ -164,7 +180,11 @@ impl Why {
             | Self::UpstreamStalled
             | Self::PartFailed
             | Self::PartTimeout
-            | Self::PartConflict => Side::Upstream,
+            | Self::PartConflict
+            | Self::BrokerDown
+            | Self::BrokerBusy
+            | Self::Unroutable
+            | Self::UpstreamFailed => Side::Upstream,
             Self::TooManyConnections
             | Self::NoResources
             | Self::LoopDetected

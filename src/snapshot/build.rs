@@ -9,7 +9,7 @@ use std::{
 
 use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
 
-use super::{Aggregate, Dial, Endpoint, ListenerFacts, Route, Service, Snapshot, Target, Waits};
+use super::{Aggregate, AmqpService, Dial, Endpoint, ListenerFacts, Route, Service, Snapshot, Target, Waits};
 use crate::{
     auth::revocation::RevocationCell,
     balance::{self, Facts, Queue, Shared},
@@ -44,6 +44,7 @@ pub struct Identities {
     version: u64,
     services: HashMap<Arc<str>, ServiceIdentity>,
     endpoints: HashMap<EndpointKey, (usize, Arc<Shared>)>,
+    amqp: HashMap<Arc<str>, Arc<AmqpService>>,
     next_service: usize,
     next_endpoint: usize,
     next_revision: u64,
@@ -98,6 +99,7 @@ pub fn build(
             .flat_map(|service| &service.endpoints)
             .any(|endpoint| endpoint.own_listener.is_some()),
         services,
+        amqp: config.amqp.iter().map(|queue| build_amqp(queue, identities, numbers)).collect(),
         listeners: config
             .listen
             .iter()
@@ -128,6 +130,7 @@ fn build_route(route: &config::Route, numbers: &mut dyn Numbers) -> Route {
         metric: numbers.route(route.pattern.text()),
         target: match &route.target {
             config::Target::Service(index) => Target::Service(*index),
+            config::Target::Amqp(index) => Target::Amqp(*index),
             config::Target::Fixed(fixed) => Target::Fixed(fixed.clone()),
             config::Target::Redirect { code, location } => {
                 Target::Redirect { code: *code, location: location.clone() }
@@ -152,6 +155,23 @@ fn build_route(route: &config::Route, numbers: &mut dyn Numbers) -> Route {
         upgrade: route.upgrade.clone(),
         variables: route.pattern.variables().map(Arc::from).collect(),
     }
+}
+
+/// What did not change keeps its place, and with it its calls under way.
+fn build_amqp(
+    queue: &config::AmqpService,
+    identities: &mut Identities,
+    numbers: &mut dyn Numbers,
+) -> Arc<AmqpService> {
+    if let Some(known) = identities.amqp.get(&queue.name).filter(|known| known.config == *queue) {
+        return Arc::clone(known);
+    }
+    let metric = numbers.service(&queue.name);
+    let shown = queue.brokers.first().map_or("", |broker| &broker.shown);
+    let endpoint = numbers.endpoint(metric, shown);
+    let built = Arc::new(AmqpService { config: queue.clone(), metric, endpoint });
+    identities.amqp.insert(Arc::clone(&queue.name), Arc::clone(&built));
+    built
 }
 
 fn build_service(

@@ -16,7 +16,7 @@ use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
 use crate::{
     auth::revocation::RevocationCell,
     balance::{Facts, Policy, Queue, Shared},
-    config::{Fixed, HostHeader, Network, Retry},
+    config::{self, Fixed, HostHeader, Network, Retry},
     http::Rules,
     limits::Limits,
     route::Index,
@@ -31,6 +31,8 @@ pub struct Snapshot {
     pub index: Index,
     pub routes: Vec<Route>,
     pub services: Vec<Service>,
+    /// Services behind a broker. One that did not change is the same as in the snapshot before.
+    pub amqp: Vec<Arc<AmqpService>>,
     pub listeners: Vec<ListenerFacts>,
     pub trusted_proxies: Vec<Network>,
     /// For listeners with TLS, by shard; empty when there is none.
@@ -78,6 +80,8 @@ pub struct Route {
 pub enum Target {
     /// Index into [`Snapshot::services`].
     Service(usize),
+    /// Index into [`Snapshot::amqp`].
+    Amqp(usize),
     Fixed(Fixed),
     Redirect {
         code: u16,
@@ -120,6 +124,15 @@ pub struct Waits {
     pub most: u32,
     pub wait: Duration,
     pub queue: Arc<Queue>,
+}
+
+/// A service behind a broker.
+#[derive(Debug)]
+pub struct AmqpService {
+    pub config: config::AmqpService,
+    /// Its numbers in metrics and logs, as a service and as an endpoint.
+    pub metric: u32,
+    pub endpoint: u32,
 }
 
 pub struct Endpoint {

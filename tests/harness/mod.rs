@@ -9,6 +9,7 @@ mod load;
 mod message;
 mod process;
 pub mod program;
+pub mod rabbit;
 mod tls;
 mod upstream;
 mod wait;

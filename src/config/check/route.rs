@@ -140,7 +140,7 @@ fn one(
     };
     let table = match &node.value {
         Value::String(text) => {
-            route.target = Target::Service(context.services.find(text.word(), problems)?);
+            route.target = context.services.target(text.word(), problems)?;
             return Some(route);
         }
         Value::Table(table) => table,
@@ -213,7 +213,7 @@ fn target(
         return None;
     };
     let word = read::string_for(entry, "a service's name or a URL", problems)?;
-    context.services.find(word, problems).map(Target::Service)
+    context.services.target(word, problems)
 }
 
 /// The listener of that name, or with that address.

@@ -5,6 +5,7 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 use rustls::pki_types::ServerName;
 
 use super::{
+    amqp::{self, Brokered},
     defaults::{self, Defaults},
     read::{self, Fields},
     template::Templates,
@@ -13,7 +14,7 @@ use super::{
 };
 use crate::{
     config::{
-        Balance, Endpoint, Queue, Service, ServiceTls, keys,
+        Balance, Endpoint, Queue, Service, ServiceTls, Target, keys,
         load::World,
         problem::Problems,
         raw::{Entry, Node, Place, Table, Value, Word},
@@ -39,6 +40,7 @@ const QUEUE_WAIT_MAX: Duration = Duration::from_secs(3600);
 /// The services of a configuration: those of `[services]`, and those that routes name by URL.
 pub(super) struct Services<'a> {
     pub list: Vec<Service>,
+    pub amqp: Brokered,
     defaults: &'a Defaults,
     by_name: HashMap<String, usize>,
     by_url: HashMap<String, usize>,
@@ -57,6 +59,7 @@ impl<'a> Services<'a> {
     ) -> Self {
         let mut services = Self {
             list: Vec::new(),
+            amqp: Brokered::default(),
             defaults,
             by_name: HashMap::new(),
             by_url: HashMap::new(),
@@ -65,12 +68,27 @@ impl<'a> Services<'a> {
         let Some(table) = entry.and_then(|entry| read::table(entry, problems)) else { return services };
         for entry in &table.entries {
             check_name(entry, problems);
+            if amqp::is_amqp(&entry.node) {
+                services.amqp.read(entry, problems);
+                continue;
+            }
             let service = service(entry, defaults, world, files, problems);
             services.by_name.insert(entry.key.as_str().to_owned(), services.list.len());
             services.named.push((entry.key.at(), false));
             services.list.push(service);
         }
         services
+    }
+
+    /// What a route's target means: a service, or one behind a broker.
+    pub(super) fn target(&mut self, target: Word<'_>, problems: &mut Problems) -> Option<Target> {
+        if let Some(index) = self.amqp.find(target, problems) {
+            return Some(Target::Amqp(index));
+        }
+        if amqp::is_broker(target.as_str()) {
+            return None;
+        }
+        self.find(target, problems).map(Target::Service)
     }
 
     /// The service a route's target means: a name in `[services]`, or a URL, which makes a service of its own.
@@ -547,12 +565,12 @@ mod tests {
     fn a_wrong_url_is_an_error() {
         let check = |url: &str, expected: &str| check_wrong(&format!("'{url}'"), &[expected]);
         check("10.0.0.1:80", "10.0.0.1:80 -> `10.0.0.1:80` is not a URL [write `http://10.0.0.1:80`]");
-        let spoken = "[this build speaks http:// and https:// to services]";
+        let spoken = "[http://, https:// and amqp:// are spoken to services]";
         check(
             "https://unix:/a",
             "https -> a service on a unix socket is not spoken to over TLS [write http://unix:…]",
         );
-        check("amqp://r/q", &format!("amqp -> a service cannot be reached by amqp:// {spoken}"));
+        check("ftp://r/q", &format!("ftp -> a service cannot be reached by ftp:// {spoken}"));
         check("http://:80", ":80 -> `http://:80` names no host");
         check("http://a:x", "x -> `x` is not a port [a number up to 65535]");
         check("http://a:0", "0 -> a server cannot have port 0");

@@ -43,7 +43,7 @@ pub(super) fn service(word: Word<'_>, problems: &mut Problems) -> Option<Url> {
         "https" => (443, true),
         _ => {
             let title = format!("a service cannot be reached by {}://", scheme.shown());
-            problems.error(title).at(scheme.at(), "this build speaks http:// and https:// to services");
+            problems.error(title).at(scheme.at(), "http://, https:// and amqp:// are spoken to services");
             return None;
         }
     };
