@@ -332,3 +332,15 @@
 //! Costs      one box for each answer, and 4,096 questions a shard at most.
 //! Revisit    if the box shows beside an AMQP call.
 //! ```
+//!
+//! ```text
+//! ## 31. A broker's connection is shared, a channel is not   2026-11-22
+//! Question   How many connections and channels do services behind brokers have?
+//! Chosen     One connection for each list of brokers, on one bus thread for the process; one channel in confirm mode for each service, with
+//!            its own consumer for replies. lapin's automatic recovery is off; we connect again ourselves, and publish nothing again.
+//! Because    an exchange that is not there closes a channel: that must not end the calls of another service. A call whose connection
+//!            ended may have been done, so it is a 502 at once; direct replies could not arrive any more anyway.
+//! Rejected   one channel for all; recovery by the library, which would hide the moment in which replies are lost.
+//! Costs      the first call after a start or an outage may meet a 503 while the handshake is under way.
+//! Revisit    when a service needs more than one channel carries (one core of the broker).
+//! ```
