@@ -79,6 +79,7 @@ fn record_at(time_us: u64) -> Record<'static> {
         protocol: Protocol::Http11,
         host: Some(b"api.example.com"),
         referer: Some(b"https://www.example.com/users"),
+        user: None,
         user_agent: Some(b"Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"),
         request_id: b"0193a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b",
         status: 200,

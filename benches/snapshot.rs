@@ -3,6 +3,7 @@
 use std::{hint::black_box, sync::Arc};
 
 use coregate::{
+    http::FieldNames,
     limits::Limits,
     route::Index,
     snapshot::{Snapshot, SnapshotCell, SnapshotReader},
@@ -26,6 +27,8 @@ fn snapshot(version: u64) -> Arc<Snapshot> {
         limits: Limits::default(),
         tls: Arc::new([]),
         revocations: Arc::default(),
+        guards: Vec::new(),
+        reserved: FieldNames::default(),
         calls_itself: false,
     })
 }

@@ -4,6 +4,7 @@ use std::{borrow::Cow, fmt};
 
 use crate::{
     aggregate::Unmade,
+    auth::Reject,
     bus,
     http::{BadBody, BadHead, BadPath},
     observe::Why,
@@ -18,6 +19,8 @@ use crate::{
 pub enum Failure {
     /// The client can fix it.
     Client(ClientFault),
+    /// The token does not do, by the rules of the snapshot's guard of that index. The reply says what would (RFC 6750).
+    Denied { reject: Reject, guard: usize },
     /// The service can fix it.
     Upstream(UpstreamFault),
     /// The operator can fix it: a limit was reached. The reply carries `Retry-After`.
@@ -113,6 +116,22 @@ impl Failure {
                 ClientFault::Closed => 499,
                 ClientFault::Loop => 508,
             },
+            Self::Denied { reject, .. } => match reject {
+                Reject::Repeated => 400,
+                Reject::NoKeys => 503,
+                Reject::Role | Reject::Scope | Reject::Claim => 403,
+                Reject::Missing
+                | Reject::Malformed
+                | Reject::Algorithm
+                | Reject::Issuer
+                | Reject::Audience
+                | Reject::Key
+                | Reject::Signature
+                | Reject::Claims
+                | Reject::Expired
+                | Reject::NotYet
+                | Reject::Revoked => 401,
+            },
             Self::Upstream(fault) => match fault {
                 UpstreamFault::NoEndpoint => 503,
                 UpstreamFault::ConnectRefused
@@ -157,6 +176,23 @@ impl Failure {
                 ClientFault::Closed => Why::ClientClosed,
                 ClientFault::Loop => Why::LoopDetected,
             },
+            Self::Denied { reject, .. } => match reject {
+                Reject::Missing => Why::TokenMissing,
+                Reject::Repeated | Reject::Malformed => Why::TokenMalformed,
+                Reject::Algorithm => Why::TokenAlgorithm,
+                Reject::Issuer => Why::TokenIssuer,
+                Reject::Audience => Why::TokenAudience,
+                Reject::Key => Why::TokenKey,
+                Reject::Signature => Why::TokenSignature,
+                Reject::Claims => Why::TokenClaims,
+                Reject::Expired => Why::TokenExpired,
+                Reject::NotYet => Why::TokenNotYet,
+                Reject::Revoked => Why::TokenRevoked,
+                Reject::Role => Why::RoleMissing,
+                Reject::Scope => Why::ScopeMissing,
+                Reject::Claim => Why::ClaimMissing,
+                Reject::NoKeys => Why::KeysUnavailable,
+            },
             Self::Upstream(fault) => match fault {
                 UpstreamFault::NoEndpoint => Why::NoEndpoint,
                 UpstreamFault::ConnectRefused => Why::ConnectRefused,
@@ -200,6 +236,7 @@ impl Failure {
                 ClientFault::Loop => "This request has passed this gateway before.",
                 ClientFault::PlainHttp => "This port speaks HTTPS; the address begins with https://.",
             },
+            Self::Denied { reject, .. } => return sentence(reject.text()),
             Self::Upstream(UpstreamFault::NoEndpoint) => {
                 "The service has no endpoint that can take a request now."
             }
@@ -229,10 +266,12 @@ impl Failure {
     pub const fn retry_after(self) -> Option<u32> {
         match self {
             Self::Overload(_) => Some(1),
-            Self::Upstream(UpstreamFault::NoEndpoint) => Some(5),
+            Self::Upstream(UpstreamFault::NoEndpoint) | Self::Denied { reject: Reject::NoKeys, .. } => {
+                Some(5)
+            }
             Self::Upstream(UpstreamFault::Broker(bus::Fault::Down | bus::Fault::Refused)) => Some(5),
             Self::Upstream(UpstreamFault::Broker(bus::Fault::Busy)) => Some(1),
-            Self::Client(_) | Self::Upstream(_) | Self::Bug(_) => None,
+            Self::Client(_) | Self::Denied { .. } | Self::Upstream(_) | Self::Bug(_) => None,
         }
     }
 
@@ -249,7 +288,7 @@ impl Failure {
                     | ClientFault::MethodNotServed
                     | ClientFault::Closed
             ),
-            Self::Upstream(_) | Self::Overload(Overload::Service) => false,
+            Self::Denied { .. } | Self::Upstream(_) | Self::Overload(Overload::Service) => false,
             Self::Overload(Overload::Connections) | Self::Bug(_) => true,
         }
     }

@@ -1,5 +1,6 @@
 //! One request, top to bottom.
 
+mod authenticate;
 mod gather;
 
 use std::{sync::Arc, time::Duration};
@@ -51,6 +52,9 @@ pub async fn request<'s>(
     refuse_what_comes_back(request, snapshot)?; // 508
     let (route, needs_slash) = find_route(request, snapshot)?; // 400, 404, 405
     request.facts.route = route.metric;
+    if let Some(guard) = route.guard {
+        authenticate::authenticate(request, guard, snapshot, shard).await?; // 400, 401, 403, 503
+    }
     if needs_slash {
         return Ok(Reply::Redirect { code: 308, location: with_slash(request) });
     }
@@ -155,6 +159,7 @@ async fn call(
     let trusted = request.client.peer.is_some_and(|peer| snapshot.trusts(peer));
 
     let is_secure = request.client.is_secure;
+    let verified = request.verified.clone();
     let peer_address = request.client.peer;
     let (view, made_id, peer, identity, client) = request.split();
     let target = view.path_to_send(route);
@@ -166,6 +171,7 @@ async fn call(
         Some(upload) => Body::Stream(Some(Box::new(upload))),
         None => Body::Whole(&view.bytes[view.head.len..view.head.len + length]),
     };
+    let bearer = authenticate::bearer(&view, verified.as_deref(), route, snapshot);
     let key = view.hash_key(service, peer_address);
     let sending_us = shard.timers.clock.recent_us();
     let mut outgoing = upstream::Request {
@@ -184,6 +190,7 @@ async fn call(
         proto: if is_secure { b"https" } else { b"http" },
         trusted,
         certificate: identity.map(|identity| (&*identity.subject, &*identity.fingerprint)),
+        bearer,
         request_id: made_id,
         upgrade: view.upgrade(route),
         expect: view.head.expect_continue && streamed,

@@ -13,7 +13,9 @@ use rustls::ServerConfig;
 use tokio::sync::oneshot;
 
 use crate::{
-    aggregate, bus,
+    aggregate,
+    auth::Desk,
+    bus,
     clock::Tick,
     control::Report,
     http::{date, id},
@@ -37,8 +39,9 @@ pub enum Message {
     HandedOver(HandedOver),
     /// A service has a place for the first request that waits for one here.
     Called(usize),
-    /// Accept nothing more, end connections at their next message boundary, and say when none is left.
-    Drain(std::sync::mpsc::Sender<()>),
+    /// Accept nothing more, end connections at their next message boundary, and say when none is left. The listeners named by
+    /// their index in the configuration are left as they are: somebody else accepts there.
+    Drain(Arc<[usize]>, std::sync::mpsc::Sender<()>),
     /// What a question of this shard's was answered with.
     Answer(Answer),
     /// End everything now.
@@ -84,6 +87,8 @@ pub struct Shard {
     pub handshakes: Rc<Turnstile>,
     /// What other threads were asked.
     pub waiting: Rc<Waiting>,
+    /// Where tokens are looked at.
+    pub desk: RefCell<Desk>,
     pub bus: bus::Postbox,
     pub connections_max: usize,
     /// How many connections each shard has.
@@ -96,7 +101,8 @@ pub struct Shard {
     /// How long connections may rest; set when the shard drains.
     idle_until: Cell<Tick>,
     drained: RefCell<Option<std::sync::mpsc::Sender<()>>>,
-    listeners: RefCell<Vec<ListenerHandle>>,
+    /// With their index in the configuration.
+    listeners: RefCell<Vec<(usize, ListenerHandle)>>,
     accepting: Cell<usize>,
     /// Connections that are being turned away.
     refusing: Cell<usize>,
@@ -183,6 +189,7 @@ pub fn run(plan: Plan) {
             upstreams,
             room: aggregate::Room::new(seed),
             handshakes,
+            desk: RefCell::new(Desk::new(seed.rotate_left(17))),
             waiting: Waiting::new(postbox, Message::Answer),
             bus,
             connections_max,
@@ -245,6 +252,7 @@ impl Shard {
                     sweeper.timers.clock.now_us();
                     let snapshot = sweeper.snapshot();
                     sweeper.upstreams.sweep(&snapshot);
+                    sweeper.desk.borrow_mut().sweep(sweeper.unix_s());
                     sweeper.let_go_of_the_gone();
                     sweeper.buffers.trim();
                 }
@@ -262,7 +270,10 @@ impl Shard {
     fn receive(self: &Rc<Self>, message: Message) -> ControlFlow<()> {
         match message {
             Message::Report(spare, answer) => {
-                let metrics = self.metrics.borrow_mut().hand_over(*spare);
+                let tokens = self.desk.borrow_mut().take_counts();
+                let mut metrics = self.metrics.borrow_mut().hand_over(*spare);
+                metrics.counters.tokens_known = tokens.known;
+                metrics.counters.tokens_verified = tokens.verified;
                 // Refused only when control has ended.
                 let _ = answer.send(Report { metrics, gauges: self.gauges() });
                 ControlFlow::Continue(())
@@ -279,8 +290,8 @@ impl Shard {
                 self.upstreams.call_first(service);
                 ControlFlow::Continue(())
             }
-            Message::Drain(done) => {
-                self.drain();
+            Message::Drain(handed_over, done) => {
+                self.drain(&handed_over);
                 *self.drained.borrow_mut() = Some(done);
                 self.say_when_drained();
                 ControlFlow::Continue(())
@@ -295,6 +306,7 @@ impl Shard {
 
     fn gauges(&self) -> Gauges {
         let (idle, open) = self.upstreams.connections();
+        let (tokens, token_bytes) = self.desk.borrow().kept();
         Gauges {
             connections: self.open.get() as u64,
             requests_in_flight: self.in_flight.get() as u64,
@@ -302,16 +314,22 @@ impl Shard {
             upstream_open: open as u64,
             buffer_bytes: self.buffers.lent_bytes(),
             buffer_stock_bytes: self.buffers.stock_bytes(),
+            tokens: tokens as u64,
+            token_bytes: token_bytes as u64,
             snapshot_version: self.snapshot().version,
         }
     }
 
     /// Closes the listeners when everybody who waits has been accepted. Connections end at their next message boundary; those
     /// between requests get [`DRAIN_GRACE`].
-    fn drain(&self) {
+    fn drain(&self, handed_over: &[usize]) {
         if !self.draining.replace(true) {
             self.spread.close(self.number);
-            for handle in self.listeners.borrow().iter() {
+            for (number, handle) in self.listeners.borrow().iter() {
+                if handed_over.contains(number) {
+                    handle.leave();
+                    continue;
+                }
                 spawn(listener::close(handle.clone()), |text| {
                     event::error("shard", format_args!("a listener is not closed: {text}"));
                 });
@@ -351,7 +369,7 @@ impl Shard {
     async fn end(&self) -> bool {
         self.draining.set(true);
         self.spread.close(self.number);
-        self.listeners.borrow().iter().for_each(ListenerHandle::stop);
+        self.listeners.borrow().iter().for_each(|(_, handle)| handle.stop());
         self.timers.clock.now_us();
         let give_up = self.timers.clock.after(STOP_PATIENCE);
         self.waiting.end();
@@ -436,8 +454,8 @@ impl Shard {
         self.shards[to].post(Message::HandedOver(connection)).is_ok()
     }
 
-    pub(crate) fn listening(&self, handle: ListenerHandle) {
-        self.listeners.borrow_mut().push(handle);
+    pub(crate) fn listening(&self, number: usize, handle: ListenerHandle) {
+        self.listeners.borrow_mut().push((number, handle));
         self.accepting.set(self.accepting.get() + 1);
     }
 
@@ -486,6 +504,11 @@ impl Shard {
             *date = (now, date::imf_fixdate(now));
         }
         date.1
+    }
+
+    /// Unix time in seconds, as of the last reading of the clock.
+    pub fn unix_s(&self) -> u64 {
+        self.timers.clock.unix(self.timers.clock.recent_us()).as_secs()
     }
 
     /// A request id: UUIDv7 (RFC 9562 §5.7).

@@ -90,6 +90,7 @@ impl Rendered {
         let (subject, fingerprint) = ask.certificate.unwrap_or_default();
         put(&mut key, subject);
         put(&mut key, fingerprint);
+        put(&mut key, ask.bearer.lines);
         put(&mut key, ask.client_host);
         for field in ask.fields.iter().filter(|field| goes_to(part, field, ask.bytes) && matters(field.known))
         {
@@ -191,6 +192,7 @@ pub(super) async fn call(
         proto: ask.proto,
         trusted: ask.trusted,
         certificate: ask.certificate,
+        bearer: ask.bearer,
         request_id: ask.request_id,
         upgrade: None,
         expect: false,

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use crate::{
     config::{HostHeader, Retry},
-    http::{Field, RequestHead, Rules},
+    http::{Field, RequestHead, Rules, rewrite::Bearer},
     snapshot::{Aggregate, Service},
     transform::Client,
 };
@@ -46,6 +46,8 @@ pub struct Ask<'a> {
     pub proto: &'a [u8],
     pub trusted: bool,
     pub certificate: Option<(&'a [u8], &'a [u8])>,
+    /// What the services are told of who asks.
+    pub bearer: Bearer<'a>,
     /// The id made here; `None` when the client's own is passed on.
     pub request_id: Option<&'a [u8]>,
     /// The id, whoever made it.

@@ -1,3 +1,4 @@
 //! What the command line does besides serving; `main` reads the arguments.
 
+pub mod ask;
 pub mod check;

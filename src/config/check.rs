@@ -1,6 +1,7 @@
 //! The tree as written → a [`Config`]. Every function here goes on after a mistake, so that one run shows them all.
 
 mod amqp;
+mod auth;
 mod defaults;
 mod graph;
 mod json;
@@ -67,8 +68,14 @@ pub(super) fn config(
     }
     let defaults = Defaults::read(fields.get("defaults"), problems);
     let mut services = Services::read(fields.get("services"), &defaults, world, files, problems);
-    let mut context =
-        route::Context { listen: &listen, defaults: &defaults, services: &mut services, sources };
+    let auths = auth::all(fields.get("auth"), world, files, problems);
+    let mut context = route::Context {
+        listen: &listen,
+        defaults: &defaults,
+        services: &mut services,
+        auths: &auths,
+        sources,
+    };
     let routes = route::all(fields.get("routes"), &mut context, problems);
     // After an error, the route that uses a service may just not have been understood.
     if problems.errors() == 0 {
@@ -85,6 +92,7 @@ pub(super) fn config(
         tls,
         trusted_proxies,
         limits: defaults.limits,
+        auths,
         services,
         amqp,
         routes,
@@ -149,6 +157,14 @@ fn state(entry: &Entry, problems: &mut Problems) -> Option<PathBuf> {
         return None;
     }
     Some(PathBuf::from(word.as_str()))
+}
+
+/// `state` alone.
+pub(super) fn state_of(tree: &Table, world: &World<'_>, problems: &mut Problems) -> Option<PathBuf> {
+    match tree.get("state") {
+        Some(entry) => state(entry, problems),
+        None => Some(state_default(world)),
+    }
 }
 
 /// What systemd made for us, root's place, or the user's (XDG Base Directory Specification).

@@ -21,7 +21,7 @@ const FILE_BYTES_MAX: usize = 64 * 1024 * 1024;
 const FILES_MAX: usize = 1000;
 const DEPTH_MAX: usize = 8;
 /// Tables that several files may contribute to.
-const SHARED: [&str; 4] = ["services", "routes", "defaults", "log"];
+const SHARED: [&str; 5] = ["auth", "services", "routes", "defaults", "log"];
 
 /// What was read, whether or not it is good.
 pub(super) struct Included {

@@ -17,7 +17,7 @@ const fn key(name: &'static str, doc: &'static str) -> Key {
     Key { name, doc }
 }
 
-pub const ALL: [&Keys; 18] = [
+pub const ALL: [&Keys; 19] = [
     &TOP,
     &DEFAULTS,
     &RETRY,
@@ -26,6 +26,7 @@ pub const ALL: [&Keys; 18] = [
     &TLS,
     &CERTIFICATE,
     &TLS_CLIENTS,
+    &AUTH,
     &SERVICE,
     &SERVICE_TLS,
     &SERVER,
@@ -50,6 +51,7 @@ pub const TOP: Keys = Keys {
         key("tls", "certificates for https:// listeners; without it, one for trying things out is made"),
         key("trusted_proxies", "networks whose X-Forwarded-* headers are believed"),
         key("defaults", "what every route and service inherits, and the bounds of connections"),
+        key("auth", "whose tokens are taken, and on which terms"),
         key("services", "what requests are sent to"),
         key("routes", "which request goes where"),
         key("log", "access log and event log"),
@@ -139,6 +141,28 @@ pub const TLS_CLIENTS: Keys = Keys {
     ],
 };
 
+pub const AUTH: Keys = Keys {
+    table: "[auth.NAME]",
+    keys: &[
+        key(
+            "issuer",
+            "what a token's `iss` must be; its keys are found by OIDC discovery if no others are named",
+        ),
+        key("audience", "one of these must be in a token's `aud`; false takes tokens for anybody"),
+        key("jwks", "URL or file of the issuer's keys"),
+        key("pem", "file with the issuer's public keys or certificates"),
+        key("secret", "secret shared with the issuer (HS256, HS384, HS512)"),
+        key("ca", "file with the authorities to trust when keys are fetched, instead of this machine's"),
+        key("algs", "algorithms that are taken"),
+        key("leeway", "difference of clocks that is allowed"),
+        key("from", "where tokens are looked for: \"header:NAME\" and \"cookie:NAME\""),
+        key("roles_claim", "the claim that has the roles"),
+        key("headers", "claims that services get as headers"),
+        key("identity", "\"header\" tells services all claims, as JSON in base64url in X-Identity"),
+        key("token", "what services get of the token itself: \"pass\" or \"strip\""),
+    ],
+};
+
 pub const SERVICE: Keys = Keys {
     table: "a service",
     keys: &[
@@ -215,6 +239,12 @@ pub const ROUTE: Keys = Keys {
         key("raw_path", "the path is matched and sent as received"),
         key("stream", "bodies may rest: they are neither gathered nor timed"),
         key("upgrade", "protocols besides WebSocket that a client may upgrade to"),
+        key("auth", "one or several [auth.NAME]: a token of one of them is wanted"),
+        key("roles", "roles a token must have, all of them"),
+        key("any_role", "roles of which a token must have one"),
+        key("scopes", "scopes a token must have, all of them"),
+        key("claims", "claims a token must have, with their values"),
+        key("optional", "true: a request without a token is let in, too"),
         key("status", "answer with this status"),
         key("body", "answer with this text"),
         key("type", "content type of `body`"),
@@ -372,7 +402,7 @@ mod tests {
 
     #[test]
     fn a_key_of_later_versions_is_not_mistaken_for_another() {
-        for wrong in ["auth", "cache", "cors", "limit", "compress", "trace", "source"] {
+        for wrong in ["cache", "cors", "limit", "compress", "trace", "source"] {
             check(&TOP, wrong, None);
             check(&ROUTE, wrong, None);
         }

@@ -14,11 +14,18 @@ mod resolve;
 pub mod source;
 mod toml;
 
-pub use self::load::{Loaded, from_text, load, refresh_tls};
+pub use self::load::{Loaded, from_text, load, refresh_tls, state_of};
 
 use std::{net::IpAddr, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use crate::{limits::Limits, route::Pattern, template::Template, tls, transform::Plan};
+use crate::{
+    auth::{self, Algs, Audience, ClaimName, KeySet, Onward, Wanted},
+    limits::Limits,
+    route::Pattern,
+    template::Template,
+    tls,
+    transform::Plan,
+};
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -35,6 +42,7 @@ pub struct Config {
     pub trusted_proxies: Vec<Network>,
     /// Connection-wide bounds (DESIGN §15), from `[defaults]`.
     pub limits: Limits,
+    pub auths: Vec<Auth>,
     pub services: Vec<Service>,
     /// Services behind a broker.
     pub amqp: Vec<AmqpService>,
@@ -257,6 +265,56 @@ pub struct Queue {
     pub wait: Duration,
 }
 
+/// `[auth.NAME]`: whose tokens are taken, and on which terms.
+#[derive(Clone, Debug)]
+pub struct Auth {
+    pub name: Arc<str>,
+    /// What `iss` must be; `None` for tokens of whoever has the key.
+    pub issuer: Option<Arc<str>>,
+    pub audience: Audience,
+    pub keys: KeySource,
+    pub algs: Algs,
+    pub leeway: Duration,
+    /// Where tokens are looked for, in this order.
+    pub from: Vec<auth::Source>,
+    pub roles_claim: ClaimName,
+    /// Header for services, and the claim it gets.
+    pub headers: Vec<(Arc<str>, ClaimName)>,
+    /// The header that gets all claims.
+    pub identity: Option<Arc<str>>,
+    pub token: Onward,
+}
+
+/// Where the keys of an issuer come from.
+#[derive(Clone, Debug)]
+pub enum KeySource {
+    /// A file or a secret, as read.
+    Fixed(Arc<KeySet>),
+    Fetched(KeyUrl),
+    /// The gateway issues the tokens itself.
+    Own,
+}
+
+/// Keys to be fetched.
+#[derive(Clone, Debug)]
+pub struct KeyUrl {
+    /// Of the JWK Set; of the issuer itself where that is to be found by discovery.
+    pub url: Arc<str>,
+    /// The URL is an issuer's, whose metadata say where its keys are (OpenID Connect Discovery 1.0 §4).
+    pub is_issuer: bool,
+    pub verify: tls::Verify,
+}
+
+/// What a route wants of a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteAuth {
+    /// Indices into [`Config::auths`]; at least one.
+    pub auths: Vec<usize>,
+    pub wanted: Wanted,
+    /// No token is fine, too.
+    pub optional: bool,
+}
+
 /// One route: a pattern and what happens to a request that matches it.
 #[derive(Clone, Debug)]
 pub struct Route {
@@ -280,6 +338,8 @@ pub struct Route {
     pub stream: bool,
     /// Upgrade tokens that may pass besides `websocket`, in lower case.
     pub upgrade: Vec<Arc<str>>,
+    /// Who may come; `None` for everybody.
+    pub auth: Option<RouteAuth>,
     /// Where the route was written: for `explain` and messages.
     pub place: Arc<str>,
 }

@@ -199,6 +199,7 @@ async fn refuse_head(client: &mut Client, failure: Failure, shard: &Rc<Shard>) -
         host: None,
         referer: None,
         user_agent: None,
+        user: None,
         request_id: &id,
         status: sent.status,
         body_bytes: sent.body_bytes,

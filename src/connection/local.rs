@@ -74,7 +74,14 @@ pub(super) async fn refuse(
     };
     let (body, content_type) = explain(failure, html, request.id());
     let retry_after = failure.retry_after().map(|seconds| seconds.to_string());
+    let challenge = match failure {
+        Failure::Denied { reject, guard } => snapshot.guards[guard].challenge(reject),
+        Failure::Client(_) | Failure::Upstream(_) | Failure::Overload(_) | Failure::Bug(_) => None,
+    };
     let mut fields: Vec<(&[u8], &[u8])> = Vec::new();
+    if let Some(challenge) = &challenge {
+        fields.push((b"WWW-Authenticate", challenge.as_bytes()));
+    }
     if status == 405 {
         fields.push((b"Allow", allow.as_bytes()));
     }

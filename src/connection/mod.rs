@@ -15,7 +15,7 @@ use std::{net::SocketAddr, rc::Rc, sync::Arc};
 use rustls::ServerConfig;
 
 pub use self::{
-    request::{BodyState, Place, Request, View},
+    request::{BodyState, Place, Request, View, cookie},
     secure::Identity,
 };
 use crate::{

@@ -1,9 +1,10 @@
 //! A request while it is served: its head in the connection's buffer, and what was found out about it.
 
-use std::{borrow::Cow, net::SocketAddr};
+use std::{borrow::Cow, net::SocketAddr, rc::Rc};
 
 use super::{Client, Identity};
 use crate::{
+    auth::Verified,
     balance::{self, Policy},
     failure::{ClientFault, Failure},
     http::{
@@ -28,6 +29,8 @@ pub struct Request<'c> {
     pub body: BodyState,
     id: RequestId,
     path: Path,
+    /// What the request's token says, once it was checked.
+    pub verified: Option<Rc<Verified>>,
     pub facts: Facts,
 }
 
@@ -89,6 +92,7 @@ impl<'c> Request<'c> {
             body: BodyState::Untouched,
             id,
             path: Path::None,
+            verified: None,
             facts: Facts { started_us, ..Facts::default() },
         }
     }
@@ -114,6 +118,7 @@ impl<'c> Request<'c> {
             fields: &self.client.fields,
             path: self.path.of(self.client.buffer.unread()),
             captures: &self.client.captures,
+            verified: self.verified.as_deref(),
         }
     }
 
@@ -122,7 +127,8 @@ impl<'c> Request<'c> {
     pub fn split(&mut self) -> (View<'_>, Option<&[u8]>, &[u8], Option<&Identity>, &mut Outbound) {
         let Client { buffer, fields, writer, peer_text, captures, identity, .. } = &mut *self.client;
         let bytes = buffer.unread();
-        let view = View { head: &self.head, bytes, fields, path: self.path.of(bytes), captures };
+        let verified = self.verified.as_deref();
+        let view = View { head: &self.head, bytes, fields, path: self.path.of(bytes), captures, verified };
         let id = match &self.id {
             RequestId::Client(_) => None,
             RequestId::Made(id) => Some(&id[..]),
@@ -308,6 +314,8 @@ pub struct View<'a> {
     /// The path by which routes are matched.
     pub path: &'a [u8],
     captures: &'a Captures,
+    /// What the request's token says.
+    pub verified: Option<&'a Verified>,
 }
 
 impl<'a> View<'a> {
@@ -415,6 +423,16 @@ impl<'a> View<'a> {
             }
             // Known only to the parts of an aggregate.
             Variable::Part(..) => {}
+            Variable::Jwt(claim) => {
+                let mut first = true;
+                let append = |text: &[u8]| {
+                    if !std::mem::take(&mut first) {
+                        out.push(b',');
+                    }
+                    escape.append(text, out);
+                };
+                self.verified.map(|verified| verified.texts(claim, append));
+            }
         }
     }
 }
@@ -489,7 +507,7 @@ fn decoded(text: &[u8]) -> Cow<'_, [u8]> {
 }
 
 /// The value of a cookie (RFC 6265 §5.4).
-fn cookie<'v>(value: &'v [u8], name: &[u8]) -> Option<&'v [u8]> {
+pub fn cookie<'v>(value: &'v [u8], name: &[u8]) -> Option<&'v [u8]> {
     value.split(|byte| *byte == b';').find_map(|pair| {
         let pair = pair.trim_ascii_start();
         let rest = pair.strip_prefix(name)?.strip_prefix(b"=")?;

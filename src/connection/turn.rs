@@ -286,6 +286,7 @@ fn record(request: &Request<'_>, done: &Done, shard: &Shard) {
             host: Some(view.host()).filter(|host| !host.is_empty()),
             referer: view.field(Known::Referer),
             user_agent: view.field(Known::UserAgent),
+            user: view.verified.and_then(|verified| verified.sub()).map(str::as_bytes),
             request_id: request.id(),
             status: done.status,
             body_bytes: done.body_bytes,

@@ -95,9 +95,11 @@ impl Gateway {
             build: build(file, first.clone(), sender),
             first,
             follow: None,
+            keys: tokio::sync::watch::Sender::new(Vec::new()).subscribe(),
             chores: Vec::new(),
             watch: true,
             signals: None,
+            notifier: None,
         })
         .unwrap();
         Self { control, _log: log, shards, admin, folder, builds }

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Source, tls::Tls};
+use super::{Source, auth::Auths, tls::Tls};
 use crate::{
     bus,
     config::{self, Address, Config, Loaded},
@@ -45,6 +45,7 @@ struct State {
     identities: Identities,
     names: Names,
     tls: Tls,
+    auths: Auths,
     bus: Bus,
 }
 
@@ -88,6 +89,7 @@ impl Builder {
             config,
             bound,
             tls,
+            auths: Auths::default(),
             bus: Bus::new(log.events()),
         };
         state.tls.prepare(&state.config, &mut warnings)?;
@@ -113,6 +115,11 @@ impl Builder {
     /// Where the shards' calls to brokers go.
     pub(super) fn bus(&self) -> bus::Postbox {
         self.bus_postbox.clone()
+    }
+
+    /// What the control thread is to fetch.
+    pub(super) fn keys(&self) -> tokio::sync::watch::Receiver<Vec<Arc<control::FetchedKeys>>> {
+        self.state().auths.sources()
     }
 
     pub(super) fn cell(&self) -> Arc<SnapshotCell> {
@@ -235,11 +242,13 @@ impl Builder {
 impl State {
     fn build(&mut self) -> Snapshot {
         let tls = self.tls.configs();
+        let issuers = self.auths.issuers(&self.config, &mut self.names);
         snapshot::build(
             &self.config,
             &self.resolved,
             &self.bound,
             &tls,
+            &issuers,
             &mut self.identities,
             &mut self.names,
         )
@@ -375,6 +384,8 @@ fn difference(old: &Config, new: &Config) -> String {
     count_changes(&mut text, "route", routes(old).into_iter(), routes(new).into_iter());
     let service = |service: &config::Service| (service.name.to_string(), format!("{service:?}"));
     count_changes(&mut text, "service", old.services.iter().map(service), new.services.iter().map(service));
+    let auth = |auth: &config::Auth| (auth.name.to_string(), format!("{auth:?}"));
+    count_changes(&mut text, "issuer", old.auths.iter().map(auth), new.auths.iter().map(auth));
     let rest = |config: &Config| format!("{:?}{:?}{:?}", config.trusted_proxies, config.limits, config.log);
     let offer = |config: &Config| config.tls.as_ref().map(|tls| format!("{:?}", tls.offer));
     if rest(old) != rest(new) {

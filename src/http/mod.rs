@@ -16,6 +16,7 @@ pub mod id;
 #[cfg(any(test, fuzzing))]
 pub mod invariants;
 pub mod known;
+mod names;
 pub mod path;
 mod proxy;
 pub mod reply;
@@ -31,6 +32,7 @@ pub use chunked::TRAILER_BYTES_MAX;
 pub use framing::{BadFraming, BodyLength};
 pub use head::{BadHead, Field, Method, RequestHead, ResponseHead, Rules, Span, Target, Version};
 pub use known::{Known, classify};
+pub use names::FieldNames;
 pub use path::{BadPath, Normal, normalise};
 pub use proxy::{Announced, BadAnnouncement, parse_announcement};
 pub use request::parse_request;

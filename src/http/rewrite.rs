@@ -4,7 +4,7 @@
 //! their order, their repetition and the case of their names; runs of fields that lie as they should be written
 //! (`Name: value` CR LF) are copied in one piece.
 
-use super::{BodyLength, Field, Known, Span};
+use super::{BodyLength, Field, FieldNames, Known, Span};
 
 /// A request head as the service is to get it.
 pub struct Onward<'a> {
@@ -21,6 +21,7 @@ pub struct Onward<'a> {
     /// Header lines of ours, each with its line end.
     pub extra: &'a [u8],
     pub forwarded: Forwarded<'a>,
+    pub bearer: Bearer<'a>,
     /// A request id made here; `None` passes the client's on.
     pub request_id: Option<&'a [u8]>,
     /// How the body is framed: `Chunked` adds the coding, a length stays as the client wrote it.
@@ -46,6 +47,28 @@ pub struct Forwarded<'a> {
     pub certificate: Option<(&'a [u8], &'a [u8])>,
 }
 
+/// What the service learns about who asks, by the request's token.
+#[derive(Clone, Copy)]
+pub struct Bearer<'a> {
+    /// Header lines, each with its line end.
+    pub lines: &'a [u8],
+    /// Fields that only the gateway may set.
+    pub reserved: &'a FieldNames,
+    pub without: Without<'a>,
+}
+
+/// Where the token lay that is not passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Without<'a> {
+    /// It is passed on, or there is none.
+    Nothing,
+    Authorization,
+    /// In the field of this name, in lower case.
+    Field(&'a [u8]),
+    /// In the cookie of this name.
+    Cookie(&'a [u8]),
+}
+
 /// Begins the names of the fields that tell services of a client's certificate. Nobody but us and trusted proxies may send them.
 const CERTIFICATE_FIELDS: &[u8] = b"X-Client-Cert-";
 
@@ -68,10 +91,14 @@ pub fn write_request(out: &mut Vec<u8>, onward: &Onward<'_>) {
         Known::XForwardedProto | Known::XForwardedHost | Known::XForwardedPort | Known::Forwarded => trusted,
         Known::XRequestId => onward.request_id.is_none(),
         Known::Expect => onward.expect,
+        Known::Authorization => onward.bearer.without != Without::Authorization,
+        Known::Cookie => !matches!(onward.bearer.without, Without::Cookie(_)),
         Known::Other => {
             let name = field.name.of(onward.bytes);
             (trusted || !is_forwarded_with_underscores(name))
                 && (!is_certificate_field(name) || (trusted && onward.forwarded.certificate.is_none()))
+                && !onward.bearer.reserved.contains(name)
+                && !matches!(onward.bearer.without, Without::Field(token) if name.eq_ignore_ascii_case(token))
         }
         _ => true,
     });
@@ -79,6 +106,10 @@ pub fn write_request(out: &mut Vec<u8>, onward: &Onward<'_>) {
     if let Some(id) = onward.request_id {
         put(out, &[b"X-Request-Id: ", id, b"\r\n"]);
     }
+    if let Without::Cookie(name) = onward.bearer.without {
+        other_cookies(out, onward, name);
+    }
+    out.extend_from_slice(onward.bearer.lines);
     out.extend_from_slice(onward.extra);
     if onward.body == BodyLength::Chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
@@ -90,6 +121,21 @@ pub fn write_request(out: &mut Vec<u8>, onward: &Onward<'_>) {
         put(out, &[b"CDN-Loop: ", mark, b"\r\n"]);
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// The cookies but the one of this name.
+fn other_cookies(out: &mut Vec<u8>, onward: &Onward<'_>, name: &[u8]) {
+    for field in onward.fields.iter().filter(|field| field.known == Known::Cookie && !field.hop) {
+        let start = out.len();
+        let is_it = |pair: &[u8]| pair.strip_prefix(name).is_some_and(|rest| rest.starts_with(b"="));
+        let pairs = field.value.of(onward.bytes).split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+        for pair in pairs.filter(|pair| !pair.is_empty() && !is_it(pair)) {
+            put(out, &[if out.len() == start { b"Cookie: " } else { b"; " }, pair]);
+        }
+        if out.len() > start {
+            out.extend_from_slice(b"\r\n");
+        }
+    }
 }
 
 /// Many services read `_` for `-`.

@@ -30,6 +30,6 @@ pub use path::{BadPath, Path, Step};
 pub use pieces::{Piece, Pieces};
 pub use place::{Name, Place};
 pub use scan::{Document, check, scan};
-pub use walk::elements;
+pub use walk::{Entry, elements, entries};
 #[cfg(test)]
 mod tests;

@@ -6,13 +6,13 @@ use super::members::{Span, is_space};
 
 /// A member as it lies in the body; the key is between the quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) key: Span,
-    pub(super) value: Span,
+pub struct Entry {
+    pub key: Span,
+    pub value: Span,
 }
 
 /// The members of the object at `object`, in order.
-pub(super) fn entries(body: &[u8], object: Span) -> impl Iterator<Item = Entry> {
+pub fn entries(body: &[u8], object: Span) -> impl Iterator<Item = Entry> {
     let mut at = inside(body, object, b'{');
     std::iter::from_fn(move || {
         let start = skip_space(body, at?);

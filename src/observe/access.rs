@@ -13,7 +13,7 @@ use std::{
 
 use super::{Protocol, Why, bell::Bell};
 
-/// Bytes of records waiting in one shard. A record has at least 102, so these are at most 65,536
+/// Bytes of records waiting in one shard. A record has at least 104, so these are at most 65,536
 /// records (DESIGN §15).
 pub const RING_BYTES: usize = 4 * 1024 * 1024;
 /// A record whose strings are empty.
@@ -36,6 +36,8 @@ pub struct Record<'a> {
     pub host: Option<&'a [u8]>,
     pub referer: Option<&'a [u8]>,
     pub user_agent: Option<&'a [u8]>,
+    /// Who the token says it is.
+    pub user: Option<&'a [u8]>,
     pub request_id: &'a [u8],
     /// 0 when no reply head was sent.
     pub status: u16,
@@ -117,7 +119,7 @@ impl Log {
 /// Bytes of a record before its strings.
 const FIXED_BYTES: usize = 90;
 /// Strings of a record, each after a length of two bytes.
-const STRINGS: usize = 6;
+const STRINGS: usize = 7;
 /// As a length: the field was not there at all.
 const ABSENT: u16 = u16::MAX;
 /// As a time: there is none.
@@ -158,6 +160,7 @@ fn encode(record: &Record<'_>, out: &mut Vec<u8>) {
         record.host,
         record.referer,
         record.user_agent,
+        record.user,
     ];
     for string in strings {
         let Some(string) = string else {
@@ -169,7 +172,7 @@ fn encode(record: &Record<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(&length.to_le_bytes());
         out.extend_from_slice(string);
     }
-    let length = u32::try_from(out.len()).expect("six bounded strings fit in 32 bits");
+    let length = u32::try_from(out.len()).expect("bounded strings fit in 32 bits");
     out[..4].copy_from_slice(&length.to_le_bytes());
 }
 
@@ -207,6 +210,7 @@ pub(super) fn decode(mut bytes: &[u8]) -> Record<'_> {
         host: string(from),
         referer: string(from),
         user_agent: string(from),
+        user: string(from),
         status,
         body_bytes,
         sent_bytes,
@@ -263,6 +267,7 @@ mod tests {
             host: Some(b"example.com"),
             referer: None,
             user_agent: Some(b""),
+            user: Some(b"alice"),
             request_id: b"0199",
             status: 200,
             body_bytes: 1024,

@@ -127,7 +127,9 @@ pub(super) fn line(
 /// `$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent"`
 fn combined(record: &Record<'_>, calendar: &mut Calendar, out: &mut Vec<u8>) {
     address(record, out);
-    out.extend_from_slice(b" - - [");
+    out.extend_from_slice(b" - ");
+    user(record, out);
+    out.extend_from_slice(b" [");
     out.extend_from_slice(calendar.at(record.time_us).local.as_bytes());
     out.extend_from_slice(b"] \"");
     request(record, out);
@@ -150,7 +152,7 @@ fn value(variable: Variable, record: &Record<'_>, names: &Names, calendar: &mut 
             Some(peer) => number(u64::from(peer.port()), out),
             None => out.push(b'-'),
         },
-        Variable::RemoteUser => out.push(b'-'),
+        Variable::RemoteUser => user(record, out),
         Variable::TimeLocal => out.extend_from_slice(calendar.at(record.time_us).local.as_bytes()),
         Variable::TimeIso8601 => out.extend_from_slice(calendar.at(record.time_us).iso8601.as_bytes()),
         Variable::Msec => milliseconds(record.time_us, out),
@@ -218,6 +220,8 @@ fn json(record: &Record<'_>, names: &Names, calendar: &mut Calendar, out: &mut V
     json_string(record.referer, out);
     out.extend_from_slice(b",\"user_agent\":");
     json_string(record.user_agent, out);
+    out.extend_from_slice(b",\"user\":");
+    json_string(record.user, out);
     out.extend_from_slice(b",\"route\":");
     json_string(names.route_text(record.route).map(str::as_bytes), out);
     out.extend_from_slice(b",\"service\":");
@@ -245,6 +249,11 @@ fn json(record: &Record<'_>, names: &Names, calendar: &mut Calendar, out: &mut V
     out.extend_from_slice(b"\",\"side\":\"");
     out.extend_from_slice(record.why.side().word().as_bytes());
     out.extend_from_slice(b"\"}\n");
+}
+
+/// Who the token says it is; `-` for nobody, as nginx.
+fn user(record: &Record<'_>, out: &mut Vec<u8>) {
+    escaped(record.user.filter(|user| !user.is_empty()), out);
 }
 
 /// The client's address without its port; `unix:` on a Unix socket, as nginx.
@@ -309,6 +318,7 @@ mod tests {
             protocol: Protocol::Http11,
             host: Some(b"example.com"),
             referer: None,
+            user: None,
             user_agent: Some(b"curl/8"),
             request_id: b"0199-77",
             status: 502,
@@ -437,7 +447,7 @@ mod tests {
             &record(),
             "{\"time\":\"2026-11-22T19:00:00.123Z\",\"request_id\":\"0199-77\",\"remote_addr\":\"192.0.2.7\",\
              \"method\":\"GET\",\"host\":\"example.com\",\"target\":\"/a?b=c\",\"protocol\":\"HTTP/1.1\",\
-             \"status\":502,\"body_bytes_sent\":157,\"bytes_sent\":300,\"referer\":null,\"user_agent\":\"curl/8\",\
+             \"status\":502,\"body_bytes_sent\":157,\"bytes_sent\":300,\"referer\":null,\"user_agent\":\"curl/8\",\"user\":null,\
              \"route\":\"GET /a\",\"service\":\"users\",\"endpoint\":\"http://10.0.0.1:3000/base\",\
              \"upstream_status\":null,\"duration\":1.234567,\"upstream_time\":0.001500,\"added_time\":0.000015,\
              \"attempts\":2,\"why\":\"connect_refused\",\"side\":\"upstream\"}",
@@ -456,7 +466,7 @@ mod tests {
         assert!(target.starts_with("\0\u{1}") && target.contains("\"#$") && target.ends_with('\u{FFFD}'));
         assert_eq!(value["host"], serde_json::Value::Null);
         assert_eq!(value["route"], serde_json::Value::Null);
-        assert_eq!(value.as_object().unwrap().len(), 22);
+        assert_eq!(value.as_object().unwrap().len(), 23);
     }
 
     #[test]

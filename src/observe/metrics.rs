@@ -34,6 +34,8 @@ pub struct Metrics {
     pub(super) endpoints: Vec<[u64; Outcome::ALL.len()]>,
     /// By part number.
     pub(super) parts: Vec<PartMetrics>,
+    /// Requests without a good token, by the issuer's number and why.
+    pub(super) denied: Vec<((u32, Why), u64)>,
 }
 
 /// Events that need no label.
@@ -71,6 +73,10 @@ pub struct Counters {
     pub tls_failed: u64,
     /// Bytes of parts' answers that were moved from one buffer to another on their way in.
     pub part_bytes_moved: u64,
+    /// Tokens that were known already.
+    pub tokens_known: u64,
+    /// Tokens whose signature was checked, and good.
+    pub tokens_verified: u64,
 }
 
 /// A gauge is read when the shard is asked; it is not reset.
@@ -88,6 +94,10 @@ pub struct Gauges {
     pub buffer_bytes: u64,
     /// Bytes of the buffers kept for them.
     pub buffer_stock_bytes: u64,
+    /// Verified tokens that are kept.
+    pub tokens: u64,
+    /// Bytes of them.
+    pub token_bytes: u64,
     /// Version of the snapshot the shard reads.
     pub snapshot_version: u64,
 }
@@ -271,6 +281,14 @@ impl Metrics {
         self.parts[index].count(outcome, stand_in, us);
     }
 
+    /// Counts a request that was denied for its token, or for having none; `auth` is [`super::Names::auth`]'s number.
+    pub fn denied(&mut self, auth: u32, why: Why) {
+        match self.denied.iter_mut().find(|(key, _)| *key == (auth, why)) {
+            Some((_, count)) => *count += 1,
+            None => self.denied.push(((auth, why), 1)),
+        }
+    }
+
     pub fn connection_opened(&mut self) {
         self.counters.connections_opened += 1;
     }
@@ -306,6 +324,7 @@ impl Metrics {
         self.ended = Default::default();
         self.endpoints.fill([0; Outcome::ALL.len()]);
         self.parts.fill(PartMetrics::default());
+        self.denied.clear();
         for route in self.routes.iter_mut().filter(|route| !route.tallies.is_empty()) {
             route.clear();
         }

@@ -21,7 +21,7 @@ pub mod why;
 pub mod writer;
 
 pub use metrics::{Ended, Finished, Gauges, Metrics, Outcome};
-pub use names::{Names, NamesCell};
+pub use names::{Names, NamesCell, OTHER};
 pub use parts::{PartOutcome, StandIn};
 pub use totals::Totals;
 pub use why::{Side, Why};

@@ -24,6 +24,7 @@ pub struct Names {
     endpoints: Table<(u32, Arc<str>)>,
     /// By the number of their route.
     parts: Table<(u32, Arc<str>)>,
+    auths: Table<Arc<str>>,
 }
 
 impl Names {
@@ -45,6 +46,15 @@ impl Names {
     /// The number of a part of the route `route`, by its name. Registers it if it is new.
     pub fn part(&mut self, route: u32, name: &str) -> u32 {
         self.parts.number(&(route, Arc::from(name)))
+    }
+
+    /// The number of an issuer by its name in `[auth.NAME]`. Registers it if it is new.
+    pub fn auth(&mut self, name: &str) -> u32 {
+        self.auths.number(&Arc::from(name))
+    }
+
+    pub fn auth_text(&self, number: u32) -> Option<&str> {
+        self.auths.name(number).map(AsRef::as_ref)
     }
 
     /// The pattern of a route; `None` for [`OTHER`] and numbers never given out.

@@ -190,6 +190,15 @@ pub fn write_totals(page: &mut Page, totals: &Totals, names: &Names) {
         }
     }
     write_parts(page, totals, names);
+    page.family(
+        "coregate_auth_rejects_total",
+        Kind::Counter,
+        "Requests denied for their token, or for having none.",
+    );
+    for ((auth, why), count) in &totals.denied {
+        let labels = [("auth", names.auth_text(*auth).unwrap_or("other")), ("reason", why.word())];
+        page.sample("coregate_auth_rejects_total", &labels, count);
+    }
     write_counters(page, totals);
 }
 
@@ -283,6 +292,8 @@ fn write_counters(page: &mut Page, totals: &Totals) {
             counters.part_bytes_moved,
         ),
         ("tls_handshakes_failed", "TLS handshakes with clients that failed.", counters.tls_failed),
+        ("auth_tokens_known", "Tokens that were known already.", counters.tokens_known),
+        ("auth_tokens_verified", "Tokens whose signature was checked, and good.", counters.tokens_verified),
     ] {
         page.single(&format!("coregate_{name}_total"), Kind::Counter, help, count);
     }
@@ -299,7 +310,7 @@ pub fn write_gauges(page: &mut Page, shards: &[Option<Gauges>]) {
         silent,
     );
     type Family = (&'static str, &'static str, fn(&Gauges) -> u64);
-    let families: [Family; 7] = [
+    let families: [Family; 9] = [
         ("coregate_connections", "Client connections open.", |gauges| gauges.connections),
         ("coregate_requests_in_flight", "Requests being served.", |gauges| gauges.requests_in_flight),
         ("coregate_upstream_connections", "Upstream connections open.", |gauges| gauges.upstream_open),
@@ -312,6 +323,8 @@ pub fn write_gauges(page: &mut Page, shards: &[Option<Gauges>]) {
         ("coregate_buffer_stock_bytes", "Bytes of the buffers kept for connections.", |gauges| {
             gauges.buffer_stock_bytes
         }),
+        ("coregate_auth_tokens", "Verified tokens that are kept.", |gauges| gauges.tokens),
+        ("coregate_auth_token_bytes", "Bytes of verified tokens that are kept.", |gauges| gauges.token_bytes),
         ("coregate_shard_snapshot_version", "Version of the snapshot a shard reads.", |gauges| {
             gauges.snapshot_version
         }),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 
 use super::{
-    Ended, Metrics, Outcome, Protocol,
+    Ended, Metrics, Outcome, Protocol, Why,
     metrics::{Counters, Ending, RouteMetrics},
     parts::PartMetrics,
 };
@@ -28,6 +28,7 @@ pub struct Totals {
     pub(super) endpoints: Vec<[u64; Outcome::ALL.len()]>,
     /// By part number.
     pub(super) parts: Vec<PartMetrics>,
+    pub(super) denied: BTreeMap<(u32, Why), u64>,
 }
 
 #[derive(Default)]
@@ -55,6 +56,9 @@ impl Totals {
         add(&mut self.ended, &delta.ended);
         for route in delta.routes.iter().filter(|route| !route.tallies.is_empty()) {
             self.routes.entry(route.number).or_default().merge(route);
+        }
+        for (key, count) in &delta.denied {
+            *self.denied.entry(*key).or_default() += count;
         }
         if self.endpoints.len() < delta.endpoints.len() {
             self.endpoints.resize(delta.endpoints.len(), Default::default());
@@ -125,6 +129,8 @@ impl Counters {
             tls_resumed,
             tls_failed,
             part_bytes_moved,
+            tokens_known,
+            tokens_verified,
         } = delta;
         self.connections_opened += connections_opened;
         self.connections_refused += connections_refused;
@@ -142,6 +148,8 @@ impl Counters {
         self.tls_resumed += tls_resumed;
         self.tls_failed += tls_failed;
         self.part_bytes_moved += part_bytes_moved;
+        self.tokens_known += tokens_known;
+        self.tokens_verified += tokens_verified;
     }
 }
 

@@ -65,6 +65,36 @@ pub enum Why {
     NoResources,
     /// The request came back to the listener it left (508).
     LoopDetected,
+    /// The route wants a token and the request has none.
+    TokenMissing,
+    /// The token is no signed JWT, or there are two.
+    TokenMalformed,
+    /// The token's algorithm is not accepted.
+    TokenAlgorithm,
+    /// The token is from none of the route's issuers.
+    TokenIssuer,
+    /// The token is for somebody else.
+    TokenAudience,
+    /// The issuer has no key of that name.
+    TokenKey,
+    /// The token's signature is wrong.
+    TokenSignature,
+    /// The token lacks `exp`, or a claim is of the wrong type.
+    TokenClaims,
+    /// The token has expired.
+    TokenExpired,
+    /// The token is not valid yet.
+    TokenNotYet,
+    /// The token was revoked.
+    TokenRevoked,
+    /// The token lacks a role.
+    RoleMissing,
+    /// The token lacks a scope.
+    ScopeMissing,
+    /// A claim of the token is not what the route wants.
+    ClaimMissing,
+    /// The issuer's keys could not be fetched since the start.
+    KeysUnavailable,
     /// The gateway was told to stop before the request was done.
     Stopping,
     /// Every endpoint has as many requests as it may.
@@ -84,7 +114,7 @@ pub enum Side {
 }
 
 impl Why {
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 47] = [
         Self::Ok,
         Self::ClientClosed,
         Self::BadRequest,
@@ -114,6 +144,21 @@ impl Why {
         Self::TooManyConnections,
         Self::NoResources,
         Self::LoopDetected,
+        Self::TokenMissing,
+        Self::TokenMalformed,
+        Self::TokenAlgorithm,
+        Self::TokenIssuer,
+        Self::TokenAudience,
+        Self::TokenKey,
+        Self::TokenSignature,
+        Self::TokenClaims,
+        Self::TokenExpired,
+        Self::TokenNotYet,
+        Self::TokenRevoked,
+        Self::RoleMissing,
+        Self::ScopeMissing,
+        Self::ClaimMissing,
+        Self::KeysUnavailable,
         Self::Stopping,
         Self::ServiceFull,
         Self::Panic,
@@ -151,6 +196,21 @@ impl Why {
             Self::TooManyConnections => "too_many_connections",
             Self::NoResources => "no_resources",
             Self::LoopDetected => "loop_detected",
+            Self::TokenMissing => "token_missing",
+            Self::TokenMalformed => "jwt_malformed",
+            Self::TokenAlgorithm => "jwt_algorithm",
+            Self::TokenIssuer => "jwt_issuer",
+            Self::TokenAudience => "jwt_audience",
+            Self::TokenKey => "jwt_key",
+            Self::TokenSignature => "jwt_signature",
+            Self::TokenClaims => "jwt_claims",
+            Self::TokenExpired => "jwt_expired",
+            Self::TokenNotYet => "jwt_not_yet",
+            Self::TokenRevoked => "jwt_revoked",
+            Self::RoleMissing => "role_missing",
+            Self::ScopeMissing => "scope_missing",
+            Self::ClaimMissing => "claim_missing",
+            Self::KeysUnavailable => "jwt_keys_unavailable",
             Self::Stopping => "stopping",
             Self::ServiceFull => "service_full",
             Self::Panic => "panic",
@@ -168,7 +228,21 @@ impl Why {
             | Self::BodyTimeout
             | Self::BodyTooLarge
             | Self::NoRoute
-            | Self::MethodNotAllowed => Side::Client,
+            | Self::MethodNotAllowed
+            | Self::TokenMissing
+            | Self::TokenMalformed
+            | Self::TokenAlgorithm
+            | Self::TokenIssuer
+            | Self::TokenAudience
+            | Self::TokenKey
+            | Self::TokenSignature
+            | Self::TokenClaims
+            | Self::TokenExpired
+            | Self::TokenNotYet
+            | Self::TokenRevoked
+            | Self::RoleMissing
+            | Self::ScopeMissing
+            | Self::ClaimMissing => Side::Client,
             Self::NoEndpoint
             | Self::ConnectRefused
             | Self::ConnectTimeout
@@ -188,6 +262,7 @@ impl Why {
             Self::TooManyConnections
             | Self::NoResources
             | Self::LoopDetected
+            | Self::KeysUnavailable
             | Self::Stopping
             | Self::ServiceFull
             | Self::Panic => Side::Gateway,

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::authenticate;
 use crate::{
     aggregate::{self, Document},
     connection::Request,
@@ -26,6 +27,7 @@ pub(super) async fn document(
     let id = request.id().to_vec();
     let gone = Rc::new(Ending::default());
     let peer_address = request.client.peer;
+    let verified = request.verified.clone();
     let (view, made_id, peer, identity, client) = request.split();
     client.pair_with_wait(&gone);
     let ask = aggregate::Ask {
@@ -43,6 +45,7 @@ pub(super) async fn document(
         proto: if is_secure { b"https" } else { b"http" },
         trusted,
         certificate: identity.map(|identity| (&*identity.subject, &*identity.fingerprint)),
+        bearer: authenticate::bearer(&view, verified.as_deref(), route, snapshot),
         request_id: made_id,
         id: &id,
         key: &|service| view.hash_key(service, peer_address),

@@ -11,10 +11,10 @@ use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
 
 use super::{Aggregate, AmqpService, Dial, Endpoint, ListenerFacts, Route, Service, Snapshot, Target, Waits};
 use crate::{
-    auth::revocation::RevocationCell,
+    auth::{Guard, Issuer, revocation::RevocationCell},
     balance::{self, Facts, Queue, Shared},
     config::{self, Address, Config, Network},
-    http::Rules,
+    http::{FieldNames, Rules},
     route::Index,
 };
 
@@ -73,12 +73,14 @@ impl Identities {
     }
 }
 
-/// Builds the next snapshot. `bound` are the addresses of the listeners, in the order of the configuration.
+/// Builds the next snapshot. `bound` are the addresses of the listeners, `issuers` what became of `config.auths`, both in the order
+/// of the configuration.
 pub fn build(
     config: &Config,
     resolved: &Resolved,
     bound: &[Option<SocketAddr>],
     tls: &TlsConfigs,
+    issuers: &[Arc<Issuer>],
     identities: &mut Identities,
     numbers: &mut dyn Numbers,
 ) -> Snapshot {
@@ -90,10 +92,13 @@ pub fn build(
         .map(|(service, tls)| build_service(service, tls, resolved, bound, identities, numbers))
         .collect();
     let patterns: Vec<_> = config.routes.iter().map(|route| (route.pattern.clone(), route.on)).collect();
+    let mut guards = Vec::new();
     Snapshot {
         version: identities.version,
         index: Index::build(&patterns),
-        routes: config.routes.iter().map(|route| build_route(route, numbers)).collect(),
+        routes: config.routes.iter().map(|route| build_route(route, issuers, &mut guards, numbers)).collect(),
+        guards,
+        reserved: reserved(issuers),
         calls_itself: services
             .iter()
             .flat_map(|service| &service.endpoints)
@@ -124,7 +129,16 @@ pub fn build(
     }
 }
 
-fn build_route(route: &config::Route, numbers: &mut dyn Numbers) -> Route {
+fn build_route(
+    route: &config::Route,
+    issuers: &[Arc<Issuer>],
+    guards: &mut Vec<Guard>,
+    numbers: &mut dyn Numbers,
+) -> Route {
+    let guard = route.auth.as_ref().map(|auth| {
+        guards.push(build_guard(auth, issuers));
+        guards.len() - 1
+    });
     Route {
         pattern: route.pattern.text().into(),
         metric: numbers.route(route.pattern.text()),
@@ -153,8 +167,27 @@ fn build_route(route: &config::Route, numbers: &mut dyn Numbers) -> Route {
         raw_path: route.raw_path,
         stream: route.stream,
         upgrade: route.upgrade.clone(),
+        guard,
         variables: route.pattern.variables().map(Arc::from).collect(),
     }
+}
+
+fn build_guard(auth: &config::RouteAuth, issuers: &[Arc<Issuer>]) -> Guard {
+    let issuers: Box<[_]> = auth.auths.iter().map(|&index| Arc::clone(&issuers[index])).collect();
+    let mut sources = Vec::new();
+    for source in issuers.iter().flat_map(|issuer| &issuer.from) {
+        if !sources.contains(source) {
+            sources.push(source.clone());
+        }
+    }
+    Guard { issuers, sources: sources.into(), wanted: auth.wanted.clone(), optional: auth.optional }
+}
+
+/// Every header by which an issuer tells services who asks.
+fn reserved(issuers: &[Arc<Issuer>]) -> FieldNames {
+    let headers = issuers.iter().flat_map(|issuer| issuer.headers.iter().map(|(name, _)| &**name));
+    let identities = issuers.iter().filter_map(|issuer| issuer.identity.as_deref());
+    FieldNames::new(headers.chain(identities))
 }
 
 /// What did not change keeps its place, and with it its calls under way.

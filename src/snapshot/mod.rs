@@ -14,10 +14,10 @@ pub use self::{
 use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
 
 use crate::{
-    auth::revocation::RevocationCell,
+    auth::{Guard, revocation::RevocationCell},
     balance::{Facts, Policy, Queue, Shared},
     config::{self, Fixed, HostHeader, Network, Retry},
-    http::Rules,
+    http::{FieldNames, Rules},
     limits::Limits,
     route::Index,
     template::Template,
@@ -40,6 +40,10 @@ pub struct Snapshot {
     pub limits: Limits,
     /// Changes while the snapshot serves: a log-out is for now, not for the next configuration.
     pub revocations: Arc<RevocationCell>,
+    /// What routes want of tokens.
+    pub guards: Vec<Guard>,
+    /// Header fields by which services learn who asks: clients' own are left out.
+    pub reserved: FieldNames,
     /// Whether an endpoint is one of our own listeners.
     pub calls_itself: bool,
 }
@@ -73,6 +77,8 @@ pub struct Route {
     pub raw_path: bool,
     pub stream: bool,
     pub upgrade: Vec<Arc<str>>,
+    /// Index into [`Snapshot::guards`]; `None` lets everybody in.
+    pub guard: Option<usize>,
     /// Names of the pattern's variables, in the order of the captures.
     pub variables: Vec<Arc<str>>,
 }

@@ -1,13 +1,16 @@
 //! Text with `{variables}`: parsed once, rendered into a buffer.
 //!
-//! `{id}` is a variable of the route's pattern; `{query.q}`, `{header.x-a}` and `{cookie.c}` are parts of the request.
+//! `{id}` is a variable of the route's pattern; `{query.q}`, `{header.x-a}` and `{cookie.c}` are parts of the request,
+//! `{jwt.sub}` is a claim of its token.
 //! `{{` is a brace. A brace before a quote, a closing brace, white space and then one of these, or the end is one
 //! too, so that JSON can be written as it is.
 
+mod claim;
 mod escape;
 
 use std::{ops::Range, sync::Arc};
 
+pub use claim::ClaimName;
 pub use escape::Escape;
 
 use crate::{http::headers::is_token, json::Path};
@@ -37,6 +40,8 @@ pub enum Variable {
     /// A request header, in lower case.
     Header(Arc<str>),
     Cookie(Arc<str>),
+    /// A claim of the token.
+    Jwt(ClaimName),
     /// A place in the answer of a part of an aggregate: `{user.name}`.
     Part(Of, Path),
 }
@@ -200,9 +205,10 @@ fn variable(name: &str, known: &dyn Fn(&str) -> Option<usize>) -> Result<Variabl
         "header" if is_token(key.as_bytes()) => Ok(Variable::Header(key.to_ascii_lowercase().into())),
         // A cookie's name is a token, too (RFC 6265 §4.1.1).
         "cookie" if is_token(key.as_bytes()) => Ok(Variable::Cookie(key.into())),
-        "query" | "header" | "cookie" => Err((
+        "jwt" if !key.is_empty() => Ok(Variable::Jwt(ClaimName::new(key))),
+        "query" | "header" | "cookie" | "jwt" => Err((
             format!("`{key}` is no name of a {kind} value"),
-            "write {query.q}, {header.x-user}, {cookie.id}",
+            "write {query.q}, {header.x-user}, {cookie.id}, {jwt.sub}",
         )),
         _ => Err(unknown()),
     }
@@ -227,6 +233,7 @@ mod tests {
                 Variable::Header(name) => format!("<h:{name}>"),
                 Variable::Cookie(name) => format!("<c:{name}>"),
                 Variable::Part(of, path) => format!("<{of:?}:{}>", path.steps().len()),
+                Variable::Jwt(name) => format!("<j:{}>", name.text()),
             };
             out.extend_from_slice(value.as_bytes());
         });
@@ -244,6 +251,7 @@ mod tests {
         check("/users/{id}/{rest}?q={query.q}", "/users/<0>/<1>?q=<q:q>");
         check("{header.X-A}{cookie.c}", "<h:x-a><c:c>");
         check("{query.a b[]}", "<q:a b[]>");
+        check("{jwt.https://example.com/tenant}", "<j:https://example.com/tenant>");
         check("{id}", "<0>");
         check("", "");
     }
@@ -286,7 +294,7 @@ mod tests {
     fn what_is_no_variable_is_an_error() {
         check_bad("/a/{idd}", 4..7, "unknown variable `idd`");
         check_bad("{ id }", 1..5, "unknown variable ` id `");
-        check_bad("{jwt.sub}", 1..8, "unknown variable `jwt.sub`");
+        check_bad("{jwt.}", 1..5, "`` is no name of a jwt value");
         check_bad("{query.}", 1..7, "`` is no name of a query value");
         check_bad("{header.a b}", 1..11, "`a b` is no name of a header value");
         check_bad("x{id", 1..4, "a variable without its `}`");

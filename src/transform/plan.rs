@@ -99,23 +99,29 @@ pub enum FanOut {
 }
 
 impl Part {
-    /// Indices of the parts that its templates, its condition and its fan-out name: in order, each once.
-    pub fn named(&self) -> Vec<usize> {
+    /// The variables in its templates and its condition.
+    pub fn variables(&self) -> impl Iterator<Item = &Variable> {
         let of_body = self.body.iter().flat_map(|body| body.template.variables());
         let of_headers = self.headers.iter().flat_map(|(_, rule)| match rule {
             HeaderRule::Set(template) => Some(template.variables()).into_iter().flatten(),
             HeaderRule::Remove => None.into_iter().flatten(),
         });
         let of_when = self.when.iter().flat_map(Condition::variables);
-        let variables = self.target.variables().chain(of_body).chain(of_headers).chain(of_when);
-        let mut named: Vec<_> = variables
+        self.target.variables().chain(of_body).chain(of_headers).chain(of_when)
+    }
+
+    /// Indices of the parts that its templates, its condition and its fan-out name: in order, each once.
+    pub fn named(&self) -> Vec<usize> {
+        let mut named: Vec<_> = self
+            .variables()
             .filter_map(|variable| match variable {
                 Variable::Part(Of::Part(index), _) => Some(*index),
                 Variable::Part(Of::Each | Of::Batch, _)
                 | Variable::Path(_)
                 | Variable::Query(_)
                 | Variable::Header(_)
-                | Variable::Cookie(_) => None,
+                | Variable::Cookie(_)
+                | Variable::Jwt(_) => None,
             })
             .collect();
         match &self.fan_out {

@@ -215,6 +215,7 @@ fn write_head(out: &mut Vec<u8>, endpoint: &Endpoint, request: &Request<'_>) {
                 trusted: request.trusted,
                 certificate: request.certificate,
             },
+            bearer: request.bearer,
             request_id: request.request_id,
             body,
             upgrade: request.upgrade,

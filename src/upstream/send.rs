@@ -15,7 +15,7 @@ use super::{
 use crate::{
     balance::Tried,
     config::{HostHeader, Retry},
-    http::{Field, RequestHead, Rules},
+    http::{Field, RequestHead, Rules, rewrite::Bearer},
     observe::Outcome,
     snapshot::Service,
     wire::{Handle, Outbound},
@@ -45,6 +45,7 @@ pub struct Request<'r> {
     /// Subject and fingerprint of the client's certificate.
     pub certificate: Option<(&'r [u8], &'r [u8])>,
     /// The id made here; `None` when the client's own is passed on.
+    pub bearer: Bearer<'r>,
     pub request_id: Option<&'r [u8]>,
     pub upgrade: Option<&'r [u8]>,
     pub expect: bool,

@@ -14,6 +14,12 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
+/// Unix time in seconds.
+pub fn now_unix() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.expect("after 1970").as_secs()
+}
+
 /// Lets other threads run for about `duration`, so that bytes sent before and after it arrive apart.
 ///
 /// Never the way to wait for a result: that is [`wait_until`].

@@ -20,7 +20,7 @@ use crate::{
     json::{Conflict, Depth, Edit, Name, Path, Place},
     limits::{EACH, EACH_MAX, EACH_PARALLEL, PART_BYTES, PART_BYTES_MAX, PARTS_MAX},
     route::Pattern,
-    template::{Escape, Of, Template},
+    template::{Escape, Of, Template, Variable},
     transform::{
         BodyTemplate, Condition, Errors, FanOut, HeaderRule, Importance, Part, Plan,
         body::BadBody as BadBodyTemplate, plan,
@@ -45,6 +45,7 @@ pub(super) fn aggregate(
     entry: &Entry,
     route: &Fields<'_>,
     pattern: &Pattern,
+    templates: &Templates<'_>,
     context: &mut Context<'_, '_>,
     problems: &mut Problems,
 ) -> Option<Target> {
@@ -72,6 +73,11 @@ pub(super) fn aggregate(
     let errors = route.or("errors", Errors::Headers, |entry| read::one_of(entry, &ERRORS, problems));
     if problems.errors() > before {
         return None;
+    }
+    for (part, written) in parts.iter().zip(&written) {
+        if part.variables().any(|variable| matches!(variable, Variable::Jwt(_))) {
+            templates.has_jwt(written.key);
+        }
     }
     let mut plan = Plan { parts, conflict, depth, errors };
     graph::check(&mut plan, &written, route.get("conflict").is_some(), problems);

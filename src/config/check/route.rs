@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{
+    auth,
     defaults::{self, Defaults},
     listen, part,
     read::{self, Fields},
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::{
     config::{
-        HostHeader, Listen, Route, Target, keys,
+        Auth, HostHeader, Listen, Route, Target, keys,
         problem::Problems,
         raw::{Entry, Node, Place, Value},
         source::Sources,
@@ -27,6 +28,7 @@ pub(super) struct Context<'a, 'b> {
     pub listen: &'a [Listen],
     pub defaults: &'a Defaults,
     pub services: &'a mut Services<'b>,
+    pub auths: &'a [Auth],
     pub sources: &'a Sources,
 }
 
@@ -136,6 +138,7 @@ fn one(
         raw_path: false,
         stream: false,
         upgrade: Vec::new(),
+        auth: None,
         place: position.into(),
     };
     let table = match &node.value {
@@ -162,6 +165,10 @@ fn one(
     route.raw_path = fields.or("raw_path", false, |entry| read::boolean(entry, problems));
     route.stream = fields.or("stream", false, |entry| read::boolean(entry, problems));
     route.upgrade = fields.get("upgrade").map_or_else(Vec::new, |entry| upgrade(entry, problems));
+    route.auth = auth::route(&fields, context.auths, problems);
+    if let Some(entry) = templates.jwt_without(route.auth.is_some()) {
+        problems.error("`{jwt.…}` in a route without `auth`").at(entry, "nobody looks at its token");
+    }
     if let (Some(strip), Some(rewrite)) = (fields.get("strip"), fields.get("rewrite")) {
         let title = "`strip` has no effect beside `rewrite`";
         problems.error(title).at(strip.key.at(), "").at(rewrite.key.at(), "replaces the whole path");
@@ -193,7 +200,7 @@ fn target(
             "code",
         ];
         refuse(&others, "parts", problems);
-        return part::aggregate(entry, fields, pattern, context, problems);
+        return part::aggregate(entry, fields, pattern, templates, context, problems);
     }
     refuse(&["conflict", "merge", "errors"], "no `parts`", problems);
     if let Some(entry) = fields.get("redirect") {
@@ -397,7 +404,7 @@ mod tests {
 
     #[test]
     fn a_key_of_later_versions_is_unknown() {
-        for key in ["auth", "cache", "cors", "limit", "compress"] {
+        for key in ["cache", "cors", "limit", "compress"] {
             let found = from_text_title(&text(&format!("'/' = {{ to = 's', {key} = 'x' }}")));
             assert_eq!(found, format!("unknown key `{key}` in a route"));
         }
@@ -453,10 +460,11 @@ mod tests {
         };
         check("/{pge}", "pge -> unknown variable `pge` [did you mean `page`?]");
         check(
-            "/{jwt.sub}",
-            "jwt.sub -> unknown variable `jwt.sub` [write `{{` for a brace] \
-             [here are {page}, {query.NAME}, {header.NAME} and {cookie.NAME}]",
+            "/{jwr.sub}",
+            "jwr.sub -> unknown variable `jwr.sub` [write `{{` for a brace] \
+             [here are {page}, {query.NAME}, {header.NAME}, {cookie.NAME} and {jwt.CLAIM}]",
         );
+        check("/{jwt.sub}", "/{jwt.sub} -> `{jwt.…}` in a route without `auth` [nobody looks at its token]");
         check("/{page", "{page -> a variable without its `}` [write `{{` for a brace]");
     }
 

@@ -666,7 +666,7 @@ mod tests {
         check("hash = 3", "3 -> `hash` must be a text with a variable, not an integer");
         check(
             "hash = '{id}'",
-            "id -> unknown variable `id` [write `{{` for a brace] [here are {query.NAME}, {header.NAME} and {cookie.NAME}]",
+            "id -> unknown variable `id` [write `{{` for a brace] [here are {query.NAME}, {header.NAME}, {cookie.NAME} and {jwt.CLAIM}]",
         );
         check(
             "hash = '{query.q}', balance = 'random'",

@@ -1,12 +1,16 @@
 //! Templates in the values of a route.
 
-use std::collections::HashMap;
+use std::{cell::Cell, collections::HashMap};
 
 use super::read;
 use crate::{
-    config::{keys, problem::Problems, raw::Word},
+    config::{
+        keys,
+        problem::Problems,
+        raw::{Place, Word},
+    },
     route::Pattern,
-    template::{BadTemplate, Of, Template},
+    template::{BadTemplate, Of, Part, Template, Variable},
 };
 
 /// Parses the templates of one route, which know the variables of its pattern. By default there are none.
@@ -16,15 +20,25 @@ pub(super) struct Templates<'a> {
     index: HashMap<&'a str, usize>,
     /// What names of parts mean, in the parts of an aggregate.
     answers: HashMap<&'a str, Of>,
+    /// Where a `{jwt.…}` stands.
+    jwt: Cell<Option<Place>>,
 }
 
 impl<'a> Templates<'a> {
     pub(super) fn new(pattern: &'a Pattern) -> Self {
-        Self {
-            names: pattern.variables().collect(),
-            index: pattern.variables().enumerate().map(|(index, name)| (name, index)).collect(),
-            answers: HashMap::new(),
-        }
+        let names: Vec<_> = pattern.variables().collect();
+        let index = names.iter().enumerate().map(|(index, name)| (*name, index)).collect();
+        Self { names, index, answers: HashMap::new(), jwt: Cell::new(None) }
+    }
+
+    /// Where a `{jwt.…}` stands in a route that has no token.
+    pub(super) fn jwt_without(&self, has_auth: bool) -> Option<Place> {
+        self.jwt.get().filter(|_| !has_auth)
+    }
+
+    /// Notes that a template of a part has a `{jwt.…}`.
+    pub(super) fn has_jwt(&self, at: Place) {
+        self.jwt.set(Some(at));
     }
 
     /// The same for a part, which also knows the answers of others.
@@ -43,7 +57,10 @@ impl<'a> Templates<'a> {
         let own = self.names.iter().map(|name| format!("{{{name}}}, ")).collect::<String>();
         let mut parts: Vec<_> = self.answers.keys().map(|name| format!("{{{name}.NAME}}, ")).collect();
         parts.sort_unstable();
-        format!("here are {own}{}{{query.NAME}}, {{header.NAME}} and {{cookie.NAME}}", parts.concat())
+        format!(
+            "here are {own}{}{{query.NAME}}, {{header.NAME}}, {{cookie.NAME}} and {{jwt.CLAIM}}",
+            parts.concat()
+        )
     }
 
     pub(super) fn parse(&self, word: Word<'_>, problems: &mut Problems) -> Option<Template> {
@@ -55,7 +72,13 @@ impl<'a> Templates<'a> {
             }
         };
         let bad = match parsed {
-            Ok(template) => return Some(template),
+            Ok(template) => {
+                let is_jwt = |part: &Part| matches!(part, Part::Variable(Variable::Jwt(_)));
+                if template.parts().iter().any(is_jwt) {
+                    self.jwt.set(Some(word.at()));
+                }
+                return Some(template);
+            }
             Err(bad) => bad,
         };
         let place = word.slice(bad.at.clone());
