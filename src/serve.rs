@@ -1,5 +1,6 @@
 //! One request, top to bottom.
 
+mod accounts;
 mod authenticate;
 mod gather;
 
@@ -69,6 +70,10 @@ pub async fn request<'s>(
             // Boxed: requests to one service must not pay for those to several.
             let document = Box::pin(gather::document(request, route, parts, snapshot, shard)).await?; // 502, 504
             Ok(Reply::Document(Box::new(document)))
+        }
+        Target::Accounts { issuer, action } => {
+            let made = accounts::answer(request, route, issuer, *action, snapshot, shard).await?; // 400, 401, 413, 415, 429, 503
+            Ok(Reply::Made(Box::new(made)))
         }
         Target::Amqp(index) => {
             let made = publish(request, route, &snapshot.amqp[*index], snapshot, shard).await?; // 408, 413, 502…504
@@ -199,7 +204,7 @@ async fn call(
         rules: listener.rules,
         retry: &route.retry,
         key,
-        timeout: route.timeout,
+        timeout: view.grpc_timeout().map_or(route.timeout, |limit| limit.min(route.timeout)),
         patience: snapshot.limits.body_timeout,
     };
     let result = upstream::send(&shard.upstreams, service, &mut outgoing).await;

@@ -21,6 +21,7 @@ mod gathered;
 mod handshake;
 mod listener;
 mod mailbox;
+mod pages;
 mod session;
 mod start;
 mod stream;
@@ -33,7 +34,7 @@ pub use self::{
     ahead::ReadAhead,
     ask::{Answer, AnswerTo, Question, Unanswered, Waiting},
     buffer::{Buffer, Buffers},
-    deadline::Timers,
+    deadline::{Alarm, Timers},
     gathered::{Gathered, Held},
     handshake::HandshakeFault,
     listener::{Listener, ListenerHandle, Others, Peer, Socket},

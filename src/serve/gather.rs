@@ -11,6 +11,7 @@ use crate::{
     runtime::Ending,
     shard::Shard,
     snapshot::{Aggregate, Route, Snapshot},
+    wire::Handle,
 };
 
 /// Asks the services of an aggregate and makes one document of their answers.
@@ -29,7 +30,7 @@ pub(super) async fn document(
     let peer_address = request.client.peer;
     let verified = request.verified.clone();
     let (view, made_id, peer, identity, client) = request.split();
-    client.pair_with_wait(&gone);
+    client.pair_with(&Handle::Wait(Rc::clone(&gone)));
     let ask = aggregate::Ask {
         aggregate,
         services: &snapshot.services,
