@@ -252,7 +252,7 @@ async fn publish(
     let sending_us = shard.timers.clock.now_us();
     // The whole is what the route's `timeout` is for.
     let patience = route.timeout.saturating_sub(Duration::from_micros(sending_us.saturating_sub(started_us)));
-    let call = message(request, route, queue, body, patience)?;
+    let call = message(request, route, queue, body, snapshot, patience)?;
     let answer = bus::call(&shard.bus, call, &shard.waiting).await;
     let waited_us = shard.timers.clock.now_us() - sending_us;
     request.facts.endpoint = queue.endpoint;
@@ -281,6 +281,7 @@ fn message(
     route: &Route,
     queue: &Arc<AmqpService>,
     body: Vec<u8>,
+    snapshot: &Snapshot,
     patience: Duration,
 ) -> Result<Call, Failure> {
     let view = request.view();
@@ -297,6 +298,7 @@ fn message(
         (true, Some(at)) => (&target[..at], Some(&target[at + 1..])),
         (_, _) => (&target[..], view.query()),
     };
+    let bearer = authenticate::bearer(&view, view.verified, route, snapshot);
     let facts = bus::Facts {
         method: view.head.method_text.of(view.bytes),
         path,
@@ -304,6 +306,7 @@ fn message(
         host: view.host(),
         proto: if request.client.is_secure { "https" } else { "http" },
         forwarded_for: &request.client.peer_text,
+        bearer,
         id: request.id(),
     };
     let message = bus::message(&facts, view.bytes, view.fields, &queue.config.headers, body);
