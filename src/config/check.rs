@@ -3,9 +3,12 @@
 mod amqp;
 mod auth;
 mod defaults;
+mod graph;
 mod issuing;
+mod json;
 mod listen;
 mod log;
+mod part;
 pub(super) mod read;
 mod reply;
 mod resolver;

@@ -25,6 +25,7 @@ use crate::{
     route::Pattern,
     template::Template,
     tls,
+    transform::Plan,
 };
 
 /// A checked configuration.
@@ -405,6 +406,7 @@ pub enum Target {
         code: u16,
         location: Template,
     },
+    Aggregate(Arc<Plan>),
 }
 
 /// A reply that needs no service.

@@ -66,6 +66,11 @@ impl Numbers for Names {
     fn endpoint(&mut self, service: u32, url: &str) -> u32 {
         Self::endpoint(self, service, url)
     }
+
+    fn part(&mut self, pattern: &str, name: &str) -> u32 {
+        let route = Self::route(self, pattern);
+        Self::part(self, route, name)
+    }
 }
 
 impl Builder {
@@ -444,11 +449,20 @@ fn difference(old: &Config, new: &Config) -> String {
 fn described(route: &config::Route, config: &Config) -> (String, String) {
     let key = format!("{} {:?}", route.pattern.text(), route.on);
     let mut route = config::Route { place: "".into(), ..route.clone() };
+    let mut names = String::new();
     let service = match &mut route.target {
         config::Target::Service(index) => &*config.services[std::mem::take(index)].name,
         config::Target::Accounts { auth, .. } => &*config.auths[std::mem::take(auth)].name,
         config::Target::Amqp(index) => &*config.amqp[std::mem::take(index)].name,
         config::Target::Fixed(_) | config::Target::Redirect { .. } => "",
+        config::Target::Aggregate(plan) => {
+            let plan = Arc::make_mut(plan);
+            for part in &mut plan.parts {
+                names.push_str(&config.services[std::mem::take(&mut part.service)].name);
+                names.push(' ');
+            }
+            &names
+        }
     };
     (key, format!("{service} {route:?}"))
 }
