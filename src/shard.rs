@@ -38,8 +38,9 @@ pub enum Message {
     HandedOver(HandedOver),
     /// A service has a place for the first request that waits for one here.
     Called(usize),
-    /// Accept nothing more, end connections at their next message boundary, and say when none is left.
-    Drain(std::sync::mpsc::Sender<()>),
+    /// Accept nothing more, end connections at their next message boundary, and say when none is left. The listeners named by
+    /// their index in the configuration are left as they are: somebody else accepts there.
+    Drain(Arc<[usize]>, std::sync::mpsc::Sender<()>),
     /// What a question of this shard's was answered with.
     Answer(Answer),
     /// End everything now.
@@ -101,7 +102,8 @@ pub struct Shard {
     /// How long connections may rest; set when the shard drains.
     idle_until: Cell<Tick>,
     drained: RefCell<Option<std::sync::mpsc::Sender<()>>>,
-    listeners: RefCell<Vec<ListenerHandle>>,
+    /// With their index in the configuration.
+    listeners: RefCell<Vec<(usize, ListenerHandle)>>,
     accepting: Cell<usize>,
     /// Connections that are being turned away.
     refusing: Cell<usize>,
@@ -290,8 +292,8 @@ impl Shard {
                 self.upstreams.call_first(service);
                 ControlFlow::Continue(())
             }
-            Message::Drain(done) => {
-                self.drain();
+            Message::Drain(handed_over, done) => {
+                self.drain(&handed_over);
                 *self.drained.borrow_mut() = Some(done);
                 self.say_when_drained();
                 ControlFlow::Continue(())
@@ -322,10 +324,14 @@ impl Shard {
 
     /// Closes the listeners when everybody who waits has been accepted. Connections end at their next message boundary; those
     /// between requests get [`DRAIN_GRACE`].
-    fn drain(&self) {
+    fn drain(&self, handed_over: &[usize]) {
         if !self.draining.replace(true) {
             self.spread.close(self.number);
-            for handle in self.listeners.borrow().iter() {
+            for (number, handle) in self.listeners.borrow().iter() {
+                if handed_over.contains(number) {
+                    handle.leave();
+                    continue;
+                }
                 spawn(listener::close(handle.clone()), |text| {
                     event::error("shard", format_args!("a listener is not closed: {text}"));
                 });
@@ -365,7 +371,7 @@ impl Shard {
     async fn end(&self) -> bool {
         self.draining.set(true);
         self.spread.close(self.number);
-        self.listeners.borrow().iter().for_each(ListenerHandle::stop);
+        self.listeners.borrow().iter().for_each(|(_, handle)| handle.stop());
         self.timers.clock.now_us();
         let give_up = self.timers.clock.after(STOP_PATIENCE);
         self.waiting.end();
@@ -450,8 +456,8 @@ impl Shard {
         self.shards[to].post(Message::HandedOver(connection)).is_ok()
     }
 
-    pub(crate) fn listening(&self, handle: ListenerHandle) {
-        self.listeners.borrow_mut().push(handle);
+    pub(crate) fn listening(&self, number: usize, handle: ListenerHandle) {
+        self.listeners.borrow_mut().push((number, handle));
         self.accepting.set(self.accepting.get() + 1);
     }
 

@@ -159,6 +159,14 @@ fn state(entry: &Entry, problems: &mut Problems) -> Option<PathBuf> {
     Some(PathBuf::from(word.as_str()))
 }
 
+/// `state` alone.
+pub(super) fn state_of(tree: &Table, world: &World<'_>, problems: &mut Problems) -> Option<PathBuf> {
+    match tree.get("state") {
+        Some(entry) => state(entry, problems),
+        None => Some(state_default(world)),
+    }
+}
+
 /// What systemd made for us, root's place, or the user's (XDG Base Directory Specification).
 fn state_default(world: &World<'_>) -> PathBuf {
     let variable = |name: &str| (world.env)(name).filter(|value| value.starts_with('/'));

@@ -15,7 +15,7 @@ mod resolve;
 pub mod source;
 mod toml;
 
-pub use self::load::{Loaded, from_text, load, refresh_tls};
+pub use self::load::{Loaded, from_text, load, refresh_tls, state_of};
 
 use std::{net::IpAddr, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 

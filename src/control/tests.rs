@@ -104,6 +104,7 @@ impl Gateway {
             chores: Vec::new(),
             watch: true,
             signals: None,
+            notifier: None,
         })
         .unwrap();
         Self { control, _log: log, shards, admin, folder, builds }

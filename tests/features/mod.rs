@@ -27,3 +27,4 @@ mod streaming;
 mod tls;
 mod tls_services;
 mod tokens;
+mod upgrade;

@@ -19,7 +19,7 @@ mod wait;
 pub use client::{Client, ReplyError};
 pub use directory::Directory;
 pub use gateway::{Gateway, driver};
-pub use load::Load;
+pub use load::{Load, Over};
 pub use message::{Reply, Request};
 pub use postgres::Postgres;
 pub use process::Coregate;
