@@ -13,6 +13,7 @@ use rustls::ServerConfig;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
+    aggregate,
     auth::Desk,
     bus,
     clock::Tick,
@@ -25,6 +26,7 @@ use crate::{
         StreamHandle, Timers, Turnstile, Waiting, pin_to_core, sleep, spawn,
     },
     snapshot::{HeldSnapshot, SnapshotCell, SnapshotReader},
+    tls,
     upstream::Upstreams,
 };
 
@@ -82,6 +84,8 @@ pub struct Shard {
     pub buffers: Rc<Buffers>,
     pub metrics: Rc<RefCell<Metrics>>,
     pub upstreams: Rc<Upstreams>,
+    /// For aggregates.
+    pub room: aggregate::Room,
     /// Bounds the handshakes of one turn.
     pub handshakes: Rc<Turnstile>,
     /// What other threads were asked.
@@ -118,7 +122,10 @@ pub struct Live {
     shard: Rc<Shard>,
     place: Cell<usize>,
     handle: StreamHandle,
-    serving: Cell<bool>,
+    /// Requests under way.
+    serving: Cell<u32>,
+    /// Told when the shard begins to drain.
+    at_drain: RefCell<Option<Box<dyn Fn()>>>,
     request_id: Cell<[u8; 36]>,
     counted: Cell<bool>,
 }
@@ -189,6 +196,7 @@ pub fn run(plan: Plan) {
             buffers,
             metrics,
             upstreams,
+            room: aggregate::Room::new(seed),
             handshakes,
             desk: RefCell::new(Desk::new(seed.rotate_left(17))),
             waiting: Waiting::new(postbox, Message::Answer),
@@ -341,7 +349,10 @@ impl Shard {
         let until = self.timers.clock.after(DRAIN_GRACE);
         self.idle_until.set(until);
         for live in self.connections.borrow().iter().flatten() {
-            if !live.serving.get() {
+            if let Some(tell) = &*live.at_drain.borrow() {
+                tell();
+            }
+            if live.serving.get() == 0 {
                 live.handle.expect_until(until, &self.timers);
             }
         }
@@ -351,7 +362,7 @@ impl Shard {
     /// for, so this is how it is noticed.
     fn let_go_of_the_gone(&self) {
         let connections = self.connections.borrow();
-        connections.iter().flatten().filter(|live| live.serving.get()).for_each(|live| {
+        connections.iter().flatten().filter(|live| live.serving.get() > 0).for_each(|live| {
             live.handle.end_partner_if_broken();
         });
     }
@@ -404,7 +415,9 @@ impl Shard {
             return None;
         }
         // This shard's own: nobody else counts these references.
-        snapshot.tls.get(self.number).cloned()
+        let config = snapshot.tls.get(self.number)?;
+        let http2 = snapshot.listeners[listener].http2;
+        Some(if http2 { Arc::clone(config) } else { tls::without_http2(config) })
     }
 
     /// Whether a connection begins with a proxy's header: where the listener says so, and a trusted proxy made it. Who comes by a
@@ -490,7 +503,8 @@ impl Shard {
             shard: Rc::clone(self),
             place: Cell::new(place),
             handle: stream.handle(),
-            serving: Cell::new(false),
+            serving: Cell::new(0),
+            at_drain: RefCell::new(None),
             request_id: Cell::new([b'-'; 36]),
             counted: Cell::new(true),
         });
@@ -534,14 +548,27 @@ impl Shard {
 impl Live {
     /// A request begins; from now on draining waits for it.
     pub fn begin(&self) {
-        self.serving.set(true);
+        self.serving.set(self.serving.get() + 1);
         self.shard.in_flight.set(self.shard.in_flight.get() + 1);
     }
 
     pub fn end(&self) {
-        if self.serving.replace(false) {
+        if self.serving.get() > 0 {
+            self.serving.set(self.serving.get() - 1);
             self.shard.in_flight.set(self.shard.in_flight.get() - 1);
         }
+    }
+
+    /// Has `tell` told when the shard begins to drain. It may be told more than once.
+    pub fn at_drain(&self, tell: impl Fn() + 'static) {
+        *self.at_drain.borrow_mut() = Some(Box::new(tell));
+    }
+
+    /// The task of one of several requests panicked; the connection goes on.
+    pub fn request_panicked(&self, text: &str) {
+        let id = self.request_id.get();
+        self.shard.metrics.borrow_mut().counters.panics += 1;
+        event::error("connection", format_args!("panic: {text} request_id={}", String::from_utf8_lossy(&id)));
     }
 
     /// Notes the id of the request being served, for the report of a panic.
@@ -554,7 +581,10 @@ impl Live {
         if !self.counted.replace(false) {
             return;
         }
-        self.end();
+        while self.serving.get() > 0 {
+            self.end();
+        }
+        *self.at_drain.borrow_mut() = None;
         let shard = &self.shard;
         shard.metrics.borrow_mut().connection_closed(ended);
         shard.open.set(shard.open.get() - 1);

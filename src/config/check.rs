@@ -3,11 +3,15 @@
 mod amqp;
 mod auth;
 mod defaults;
+mod graph;
 mod issuing;
+mod json;
 mod listen;
 mod log;
+mod part;
 pub(super) mod read;
 mod reply;
+mod resolver;
 mod route;
 mod service;
 mod template;
@@ -64,6 +68,7 @@ pub(super) fn config(
             .error("`proxy_protocol` believes nobody without `trusted_proxies`")
             .at(entry.node.at, remark);
     }
+    let resolver = fields.get("resolver").map(|entry| resolver::resolver(entry, problems));
     let defaults = Defaults::read(fields.get("defaults"), problems);
     let mut services = Services::read(fields.get("services"), &defaults, world, files, problems);
     let state = state.unwrap_or_else(|| state_default(world));
@@ -91,6 +96,7 @@ pub(super) fn config(
         state,
         tls,
         trusted_proxies,
+        resolver: resolver.unwrap_or_default(),
         limits: defaults.limits,
         auths,
         services,

@@ -17,7 +17,7 @@ const fn key(name: &'static str, doc: &'static str) -> Key {
     Key { name, doc }
 }
 
-pub const ALL: [&Keys; 20] = [
+pub const ALL: [&Keys; 21] = [
     &TOP,
     &DEFAULTS,
     &RETRY,
@@ -35,6 +35,7 @@ pub const ALL: [&Keys; 20] = [
     &AMQP,
     &BROKER,
     &ROUTE,
+    &PART,
     &LOG,
     &ACCESS,
     &EVENTS,
@@ -51,6 +52,7 @@ pub const TOP: Keys = Keys {
         key("state", "directory for what must survive a restart"),
         key("tls", "certificates for https:// listeners; without it, one for trying things out is made"),
         key("trusted_proxies", "networks whose X-Forwarded-* headers are believed"),
+        key("resolver", "name servers to ask for addresses of services, instead of this machine's"),
         key("defaults", "what every route and service inherits, and the bounds of connections"),
         key("auth", "whose tokens are taken, and on which terms"),
         key("services", "what requests are sent to"),
@@ -102,6 +104,7 @@ pub const LISTEN: Keys = Keys {
         key("backlog", "connections the kernel holds until they are accepted"),
         key("lenient", "a bare LF ends a line of a head"),
         key("proxy_protocol", "connections of trusted proxies begin with a PROXY header"),
+        key("http2", "HTTP/2 for clients that want it; on unless it says off"),
     ],
 };
 
@@ -111,6 +114,7 @@ pub const LISTEN_FLAGS: Keys = Keys {
         key("backlog", "connections the kernel holds until they are accepted"),
         key("lenient", "a bare LF ends a line of a head"),
         key("proxy_protocol", "connections of trusted proxies begin with a PROXY header"),
+        key("http2", "HTTP/2 for clients that want it; on unless it says off"),
     ],
 };
 
@@ -205,6 +209,7 @@ pub const SERVICE: Keys = Keys {
         key("keepalive", "idle connections kept, per shard"),
         key("connect", "time to establish a connection to an endpoint"),
         key("tls", "how certificates of https:// servers are judged"),
+        key("protocol", "\"h1\" or \"h2\" for every server, whatever its URL says"),
     ],
 };
 
@@ -227,6 +232,7 @@ pub const SERVER: Keys = Keys {
         key("backup", "used when no other server is left"),
         key("down", "never used"),
         key("max_conns", "requests in flight at most, over all shards; 0 for any number"),
+        key("resolve", "accepted for nginx's sake: the addresses of a name are always followed"),
         key("slow_start", "time in which its share grows after it was out"),
     ],
 };
@@ -280,6 +286,41 @@ pub const ROUTE: Keys = Keys {
         key("headers", "headers of the answer"),
         key("redirect", "answer with this Location"),
         key("code", "status of the redirect"),
+        key("parts", "what is asked for one document, by name"),
+        key(
+            "conflict",
+            "two parts with one member: \"last\" (as Object.assign), \"first\", \"error\" or \"array\"",
+        ),
+        key("merge", "\"shallow\", or \"deep\": objects are merged, not replaced"),
+        key("errors", "where failed parts are told: \"headers\" alone, or in the \"body\" as well"),
+    ],
+};
+
+pub const PART: Keys = Keys {
+    table: "a part",
+    keys: &[
+        key("to", "a service's name, or a URL"),
+        key("path", "what it is asked for, and a query if it has a `?`"),
+        key("query", "parameters of the query, by name"),
+        key("method", "\"GET\" if not written"),
+        key("body", "what is sent: a value, or a text; its strings are templates"),
+        key("type", "content type of `body`"),
+        key("headers", "headers that are set, or with false left out"),
+        key("required", "there is no document without it"),
+        key("default", "stands in for it when it fails"),
+        key("stale", "how old its last good answer may be that stands in for it"),
+        key("at", "where its answer goes: a name, a.b, \".\" for the root, false for nowhere"),
+        key("pick", "a path into the answer: only what it leads to"),
+        key("only", "paths into the answer: nothing else is kept"),
+        key("drop", "paths into the answer: what is left out"),
+        key("rename", "new names, by path"),
+        key("timeout", "less than the route's"),
+        key("max_body", "largest answer"),
+        key("each", "values of another part: one call for each, {each} in templates"),
+        key("batch", "values of another part: one call for all, {batch} in templates"),
+        key("max", "calls of `each`, or values of `batch`"),
+        key("parallel", "calls of `each` at a time"),
+        key("when", "the part is asked only if this holds"),
     ],
 };
 
@@ -396,7 +437,7 @@ mod tests {
 
     #[test]
     fn a_key_of_later_versions_is_not_mistaken_for_another() {
-        for wrong in ["parts", "cache", "cors", "limit", "compress", "trace", "source"] {
+        for wrong in ["cache", "cors", "limit", "compress", "trace", "source"] {
             check(&TOP, wrong, None);
             check(&ROUTE, wrong, None);
         }

@@ -66,6 +66,11 @@ impl Numbers for Names {
     fn endpoint(&mut self, service: u32, url: &str) -> u32 {
         Self::endpoint(self, service, url)
     }
+
+    fn part(&mut self, pattern: &str, name: &str) -> u32 {
+        let route = Self::route(self, pattern);
+        Self::part(self, route, name)
+    }
 }
 
 impl Builder {
@@ -294,16 +299,21 @@ impl State {
 }
 
 impl Follow for Builder {
-    fn names(&self) -> Vec<Followed> {
+    fn names(&self) -> (Vec<Followed>, config::Resolver) {
         let state = self.state();
         let names = host_names(&state.config);
-        names
+        let followed = names
             .into_iter()
             .map(|name| {
                 let addresses = state.resolved.get(&name).cloned().unwrap_or_default();
                 Followed { host: name.0.to_string(), port: name.1, addresses }
             })
-            .collect()
+            .collect();
+        (followed, state.config.resolver.clone())
+    }
+
+    fn generation(&self) -> u64 {
+        self.cell.load().version
     }
 
     fn changed(&self, changed: &[Followed]) {
@@ -350,7 +360,8 @@ fn host_names(config: &Config) -> Vec<(Arc<str>, u16)> {
 fn look_up(config: &Config, known: &Resolved, warnings: &mut Vec<String>) -> Resolved {
     let names = host_names(config);
     let asked: Vec<_> = names.iter().map(|(name, port)| (name.to_string(), *port)).collect();
-    let answers = control::resolve_now(&asked);
+    let before = |host: &str, port| known.get(&(Arc::from(host), port)).cloned().unwrap_or_default();
+    let answers = control::resolve_now(&asked, &config.resolver, before);
     let mut resolved = Resolved::new();
     for (name, answer) in names.into_iter().zip(answers) {
         match (answer, known.get(&name)) {
@@ -418,7 +429,9 @@ fn difference(old: &Config, new: &Config) -> String {
     count_changes(&mut text, "service", old.services.iter().map(service), new.services.iter().map(service));
     let auth = |auth: &config::Auth| (auth.name.to_string(), format!("{auth:?}"));
     count_changes(&mut text, "issuer", old.auths.iter().map(auth), new.auths.iter().map(auth));
-    let rest = |config: &Config| format!("{:?}{:?}{:?}", config.trusted_proxies, config.limits, config.log);
+    let rest = |config: &Config| {
+        format!("{:?}{:?}{:?}{:?}", config.trusted_proxies, config.limits, config.log, config.resolver)
+    };
     let offer = |config: &Config| config.tls.as_ref().map(|tls| format!("{:?}", tls.offer));
     if rest(old) != rest(new) {
         text.push_str(if text.is_empty() { "settings changed" } else { "; settings changed" });
@@ -434,11 +447,20 @@ fn difference(old: &Config, new: &Config) -> String {
 fn described(route: &config::Route, config: &Config) -> (String, String) {
     let key = format!("{} {:?}", route.pattern.text(), route.on);
     let mut route = config::Route { place: "".into(), ..route.clone() };
+    let mut names = String::new();
     let service = match &mut route.target {
         config::Target::Service(index) => &*config.services[std::mem::take(index)].name,
         config::Target::Accounts { auth, .. } => &*config.auths[std::mem::take(auth)].name,
         config::Target::Amqp(index) => &*config.amqp[std::mem::take(index)].name,
         config::Target::Fixed(_) | config::Target::Redirect { .. } => "",
+        config::Target::Aggregate(plan) => {
+            let plan = Arc::make_mut(plan);
+            for part in &mut plan.parts {
+                names.push_str(&config.services[std::mem::take(&mut part.service)].name);
+                names.push(' ');
+            }
+            &names
+        }
     };
     (key, format!("{service} {route:?}"))
 }
