@@ -121,8 +121,8 @@
 //!            is an error of that reload.
 //! Because    all else can be swapped by one pointer; these are threads and descriptors.
 //! Rejected   opening and closing listeners on live shards, for now; refusing the whole file.
-//! Costs      a new port needs a restart, which closes the listeners for a moment.
-//! Revisit    with the hand-over of sockets to a new binary, which will serve both.
+//! Costs      a new port needs an upgrade (33), which is a new process.
+//! Revisit    if ports come and go often.
 //! ```
 //!
 //! ```text
@@ -356,6 +356,65 @@
 //! Rejected   one channel for all; recovery by the library, which would hide the moment in which replies are lost.
 //! Costs      the first call after a start or an outage may meet a 503 while the handshake is under way.
 //! Revisit    when a service needs more than one channel carries (one core of the broker).
+//! ```
+//!
+//! ```text
+//! ## 32. Who asks for a connection is dropped before a listener closes   2026-11-23
+//! Question   How does a socket close without resetting whom the kernel has told that the connection stands?
+//! Chosen     A packet filter of five instructions on the listening socket drops SYN; half a second later, when the handshakes under way are over
+//!            and the queue is empty, it is closed. A Unix socket is shut, and hands out its queue.
+//! Because    accepting until the queue is empty and closing then is a race; a filter needs no right, and a client whose SYN was dropped
+//!            sends it again, to be refused or served by whoever comes.
+//! Rejected   tcp_migrate_req (a setting of the machine, and needs somebody else who listens); a backlog of 0 (lets one in).
+//! Costs      QUIT takes half a second at least; a client that comes then waits a second for its refusal.
+//! Revisit    never.
+//! ```
+//!
+//! ```text
+//! ## 33. The running process starts its successor   2026-11-23
+//! Question   How do listening sockets get to a new binary?
+//! Chosen     The running process starts the path it was called by; a socket pair is the new one's standard input, over which the sockets go
+//!            (SCM_RIGHTS) and both talk: ready or failed, serve or stop, serving. All sockets of all shards go over and are dealt out
+//!            to the new shards, more are opened to make it even, none is left. What is not taken is closed as after QUIT.
+//! Because    no number of a descriptor is guessed, a process that dies is noticed by the end of the stream, and the new one is in the same
+//!            cgroup, so that systemd accepts it by MAINPID. The successor has nothing else open: close_range before exec.
+//! Rejected   numbers in the environment (nginx; no way to say that it failed); a socket in `state` that any process may come to;
+//!            sockets that the new process opens by SO_REUSEPORT (what waits in the old ones is reset, and another user cannot).
+//! Costs      a descriptor more for each listening socket. Ticket keys do not go over: sessions are not resumed.
+//! Revisit    when counters, health or ticket keys should go over as well.
+//! ```
+//!
+//! ```text
+//! ## 34. Who leaves a shared socket looks once more   2026-11-23
+//! Question   Two processes wait in accept on one socket, and one gives up. Can a connection be lost?
+//! Chosen     The accept is cancelled and awaited, then those who wait are accepted without waiting.
+//! Because    io_uring waits exclusively: the kernel wakes one waiter for a connection, and if that is the one being cancelled, the other sleeps on
+//!            (seen in a test: a client without an answer for 10 s).
+//! Rejected   shutting the socket down, which ends it for both.
+//! Costs      nothing while serving.
+//! Revisit    if monoio gets multishot accept.
+//! ```
+//!
+//! ```text
+//! ## 35. Commands come by a socket in `state`   2026-11-23
+//! Question   How does `coregate reload` reach the gateway and learn what became of it?
+//! Chosen     A Unix socket that only the gateway's user may open: a line there, a code and a text back. The pid file is for others.
+//! Because    the admin port asks for no password and must not be able to start programs; a signal has no answer, and a number in a file may
+//!            be another process's by now.
+//! Rejected   POST on the admin port; signals and waiting for the log; a lock on the pid file.
+//! Costs      two gateways with one `state` warn, and the first is the one that is reached.
+//! Revisit    when the admin API has authentication.
+//! ```
+//!
+//! ```text
+//! ## 36. Rights are given up, not divided   2026-11-23
+//! Question   A gateway that root starts: who holds root's rights afterwards?
+//! Chosen     Nobody. With `user`, groups, gid and uid change once the ports are open and before a thread starts; without it, a warning.
+//!            Only what is root's is given to the user, through no link and with no second name.
+//! Because    a second process that keeps them is a second thing to attack; systemd gives one capability, which is enough for ports.
+//! Rejected   nginx's master; keeping CAP_NET_BIND_SERVICE in the process.
+//! Costs      a reload reads, and an upgrade opens, as that user: what it cannot read is named at start.
+//! Revisit    if many want to add privileged ports at an upgrade without systemd. `daemon` stays out for good: systemd does that.
 //! ```
 //!
 //! ```text
