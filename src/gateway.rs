@@ -7,6 +7,7 @@ mod presence;
 mod sockets;
 mod tls;
 mod upgrade;
+mod user;
 
 use std::{
     fmt,
@@ -31,7 +32,7 @@ use self::{
 };
 use crate::{
     config::{Config, Driver, Loaded, Shards},
-    control::{self, Chore, Control, Notifier, Report, Signals},
+    control::{self, Chore, Control, Notifier, Report, Signals, accounts},
     listener::Spread,
     observe::{Metrics, NamesCell, event, writer},
     runtime::{DriverUsed, Postbox, Runtime, Socket, mailbox, why_blocked},
@@ -72,6 +73,8 @@ pub enum StartError {
     Config(String),
     /// An address cannot be bound.
     Bind { address: String, error: io::Error },
+    /// `user` is nobody, or root.
+    User(String),
     /// Sockets were passed that are not wanted.
     Inherited(String),
     /// The driver that was asked for cannot be had.
@@ -88,7 +91,7 @@ impl fmt::Display for StartError {
                 write!(f, "cannot listen on {address}: {error}")?;
                 f.write_str(&bind_remedy(address, error.kind()))
             }
-            Self::Driver(text) | Self::Inherited(text) => f.write_str(text),
+            Self::Driver(text) | Self::Inherited(text) | Self::User(text) => f.write_str(text),
             Self::System { what, error } => write!(f, "{what}: {error}"),
         }
     }
@@ -151,7 +154,6 @@ impl Gateway {
             notes.push(warnings.render(false));
         }
 
-        let driver = choose_driver(config.driver, &mut notes)?;
         let cores = core_affinity::get_core_ids().unwrap_or_default();
         let count = match config.shards {
             Shards::Auto => cores.len().max(1),
@@ -169,6 +171,9 @@ impl Gateway {
             })
             .collect();
         let admin_address = admin.as_ref().and_then(Socket::address);
+        // No thread has started yet, and what another user may not have is found now.
+        user::settle(&config, &files, &mut notes)?;
+        let driver = choose_driver(config.driver, &mut notes)?;
         let state = config.state.clone();
         let connections_max = connections_max(&config, count);
 
@@ -223,6 +228,7 @@ impl Gateway {
         }
         let neighbours: Arc<[_]> = gateway.shards.iter().cloned().collect();
         let spread = Arc::new(Spread::new(count));
+        let (ask_accounts, questions) = tokio::sync::mpsc::channel(accounts::QUESTIONS_MAX);
         let pinned = matches!(options_shards(count, cores.len()), Pinning::OnePerCore);
         for (number, (access, mailbox)) in access.into_iter().zip(mailboxes).enumerate() {
             let own: Vec<_> = sockets
@@ -243,6 +249,7 @@ impl Gateway {
                 shards: Arc::clone(&neighbours),
                 spread: Arc::clone(&spread),
                 postbox,
+                accounts: ask_accounts.clone(),
                 access,
                 events: log.handle().events(),
                 connections_max: connections_max.div_ceil(count),
@@ -266,6 +273,11 @@ impl Gateway {
             first,
             follow: Some(follow),
             keys: builder_keys,
+            accounts: control::Accounts {
+                settings: builder.accounts(),
+                questions,
+                revocations: builder.revocations(),
+            },
             chores: vec![Chore {
                 every: tls::ROTATE_EVERY,
                 run: Box::new(move || tls::rotate(&ticket_keys)),

@@ -3,8 +3,12 @@
 mod amqp;
 mod auth;
 mod defaults;
+mod graph;
+mod issuing;
+mod json;
 mod listen;
 mod log;
+mod part;
 pub(super) mod read;
 mod reply;
 mod resolver;
@@ -14,6 +18,7 @@ mod template;
 mod tls;
 mod units;
 mod url;
+mod user;
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -46,6 +51,7 @@ pub(super) fn config(
     let admin = fields.or("admin", Some(ADMIN_DEFAULT), |entry| admin(entry, &listen, problems));
     let shards = fields.or("shards", Shards::Auto, |entry| shards(entry, problems));
     let driver = fields.or("driver", Driver::Auto, |entry| read::one_of(entry, &DRIVERS, problems));
+    let user = fields.or("user", None, |entry| user::user(entry, problems).map(Some));
     let state = fields.or("state", None, |entry| state(entry, problems).map(Some));
     let tls = tls::read(fields.get("tls"), world, files, problems);
     if let (Some(entry), false) = (fields.get("tls"), listen.iter().any(|listen| listen.tls)) {
@@ -67,7 +73,9 @@ pub(super) fn config(
     let resolver = fields.get("resolver").map(|entry| resolver::resolver(entry, problems));
     let defaults = Defaults::read(fields.get("defaults"), problems);
     let mut services = Services::read(fields.get("services"), &defaults, world, files, problems);
-    let auths = auth::all(fields.get("auth"), world, files, problems);
+    let state = state.unwrap_or_else(|| state_default(world));
+    let auths = auth::all(fields.get("auth"), &state, world, files, problems);
+    let own = issuing::routes(fields.get("auth"), &auths, problems);
     let mut context = route::Context {
         listen: &listen,
         defaults: &defaults,
@@ -75,7 +83,7 @@ pub(super) fn config(
         auths: &auths,
         sources,
     };
-    let routes = route::all(fields.get("routes"), &mut context, problems);
+    let routes = route::all(fields.get("routes"), own, &mut context, problems);
     // After an error, the route that uses a service may just not have been understood.
     if problems.errors() == 0 {
         services.warn_of_unused(problems);
@@ -87,7 +95,8 @@ pub(super) fn config(
         admin,
         shards,
         driver,
-        state: state.unwrap_or_else(|| state_default(world)),
+        user,
+        state,
         tls,
         trusted_proxies,
         resolver: resolver.unwrap_or_default(),

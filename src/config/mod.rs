@@ -5,6 +5,7 @@
 
 mod check;
 mod include;
+pub mod issuing;
 pub mod keys;
 pub mod load;
 mod print;
@@ -24,6 +25,7 @@ use crate::{
     route::Pattern,
     template::Template,
     tls,
+    transform::Plan,
 };
 
 /// A checked configuration.
@@ -34,6 +36,8 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     pub shards: Shards,
     pub driver: Driver,
+    /// Who serves when root starts it.
+    pub user: Option<User>,
     /// Keys, embedded database, development certificate.
     pub state: PathBuf,
     /// What listeners with TLS offer; `None` for a certificate of our own making.
@@ -88,6 +92,8 @@ pub struct Listen {
     pub tls: bool,
     /// Connections of trusted proxies begin with a header that says from where they come.
     pub proxy_protocol: bool,
+    /// HTTP/2 is spoken to clients that want it.
+    pub http2: bool,
 }
 
 /// `[tls]`.
@@ -129,6 +135,14 @@ pub enum Driver {
     Auto,
     IoUring,
     Epoll,
+}
+
+/// `user`: names, which are looked up at start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    pub name: Arc<str>,
+    /// `None` for the user's own.
+    pub group: Option<Arc<str>>,
 }
 
 /// A service and its endpoints.
@@ -246,6 +260,7 @@ pub struct Endpoint {
     pub tls: Option<Arc<str>>,
     /// The URL's path without a trailing slash, put before every request path; often empty.
     pub prefix: Arc<str>,
+    pub speaks: Speaks,
     pub weight: u32,
     /// Failures within `fail_timeout` that take the endpoint out; 0 never does (as in nginx).
     pub max_fails: u32,
@@ -256,6 +271,17 @@ pub struct Endpoint {
     pub max_conns: u32,
     /// How long its share grows after it was out; zero for not at all.
     pub slow_start: Duration,
+}
+
+/// What an endpoint is spoken to in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Speaks {
+    #[default]
+    Http1,
+    /// HTTP/2, known beforehand (RFC 9113 §3.3).
+    Http2,
+    /// What the two agree on when TLS begins (RFC 7301).
+    Either,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -301,6 +327,8 @@ pub struct Auth {
     /// The header that gets all claims.
     pub identity: Option<Arc<str>>,
     pub token: Onward,
+    /// How tokens are issued; `None` where somebody else does it.
+    pub issuing: Option<issuing::Issuing>,
 }
 
 /// Where the keys of an issuer come from.
@@ -366,6 +394,11 @@ pub struct Route {
 pub enum Target {
     /// Index into [`Config::services`].
     Service(usize),
+    /// One of the paths of an issuer of our own: its index into [`Config::auths`].
+    Accounts {
+        auth: usize,
+        action: issuing::Action,
+    },
     /// Index into [`Config::amqp`].
     Amqp(usize),
     Fixed(Fixed),
@@ -373,6 +406,7 @@ pub enum Target {
         code: u16,
         location: Template,
     },
+    Aggregate(Arc<Plan>),
 }
 
 /// A reply that needs no service.

@@ -17,9 +17,11 @@ mod ahead;
 mod ask;
 mod buffer;
 pub mod deadline;
+mod gathered;
 mod handshake;
 mod listener;
 mod mailbox;
+mod pages;
 mod session;
 mod start;
 mod stream;
@@ -32,7 +34,8 @@ pub use self::{
     ahead::ReadAhead,
     ask::{Answer, AnswerTo, Question, Unanswered, Waiting},
     buffer::{Buffer, Buffers},
-    deadline::Timers,
+    deadline::{Alarm, Timers},
+    gathered::{Gathered, Held},
     handshake::HandshakeFault,
     listener::{Listener, ListenerHandle, Others, Peer, Socket},
     mailbox::{Mailbox, Postbox, mailbox},

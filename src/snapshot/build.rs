@@ -9,7 +9,7 @@ use std::{
 
 use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
 
-use super::{AmqpService, Dial, Endpoint, ListenerFacts, Route, Service, Snapshot, Target, Waits};
+use super::{Aggregate, AmqpService, Dial, Endpoint, ListenerFacts, Route, Service, Snapshot, Target, Waits};
 use crate::{
     auth::{Guard, Issuer, revocation::RevocationCell},
     balance::{self, Facts, Queue, Shared},
@@ -34,6 +34,7 @@ pub trait Numbers {
     fn route(&mut self, pattern: &str) -> u32;
     fn service(&mut self, name: &str) -> u32;
     fn endpoint(&mut self, service: u32, url: &str) -> u32;
+    fn part(&mut self, pattern: &str, name: &str) -> u32;
 }
 
 /// What outlives a snapshot: places in the shards' tables, and the health of endpoints. Connections, pools and marks of what
@@ -163,6 +164,7 @@ pub fn build(
                 },
                 tls: listen.tls,
                 proxy_protocol: listen.proxy_protocol,
+                http2: listen.http2,
                 loop_mark: format!("coregate-{}-{number}", identities.instance).into_bytes().into(),
             })
             .collect(),
@@ -188,11 +190,22 @@ fn build_route(
         metric: numbers.route(route.pattern.text()),
         target: match &route.target {
             config::Target::Service(index) => Target::Service(*index),
+            config::Target::Accounts { auth, action } => {
+                Target::Accounts { issuer: Arc::clone(&issuers[*auth].name), action: *action }
+            }
             config::Target::Amqp(index) => Target::Amqp(*index),
             config::Target::Fixed(fixed) => Target::Fixed(fixed.clone()),
             config::Target::Redirect { code, location } => {
                 Target::Redirect { code: *code, location: location.clone() }
             }
+            config::Target::Aggregate(plan) => Target::Aggregate(Aggregate {
+                plan: Arc::clone(plan),
+                metrics: plan
+                    .parts
+                    .iter()
+                    .map(|part| numbers.part(route.pattern.text(), &part.name))
+                    .collect(),
+            }),
         },
         timeout: route.timeout,
         max_body: route.max_body,
@@ -259,11 +272,12 @@ fn build_service(
             identities.next_service - 1
         }
     };
-    let rules: Arc<str> = if tls.is_empty() { "".into() } else { format!("{:?}", service.tls).into() };
+    let rules = if tls.is_empty() { String::new() } else { format!("{:?}", service.tls) };
     let mut endpoints = Vec::new();
     let mut facts = Vec::new();
     let mut shared = Vec::new();
     for endpoint in &service.endpoints {
+        let rules: Arc<str> = format!("{rules} {:?}", endpoint.speaks).into();
         for dial in dials(&endpoint.address, resolved) {
             let key = (slot, dial.clone(), Arc::clone(&endpoint.url), Arc::clone(&rules));
             let identity = identities.endpoint(key);
@@ -288,6 +302,7 @@ fn build_service(
                 authority: Arc::clone(&endpoint.authority),
                 tls: server_name(service, endpoint),
                 prefix: Arc::clone(&endpoint.prefix),
+                speaks: endpoint.speaks,
             });
         }
     }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     config::{
-        Balance, Endpoint, Queue, Service, ServiceTls, Target, keys,
+        Balance, Endpoint, Queue, Service, ServiceTls, Speaks, Target, keys,
         load::World,
         problem::Problems,
         raw::{Entry, Node, Place, Table, Value, Word},
@@ -211,6 +211,11 @@ fn service(
             }
             service.connect =
                 fields.or("connect", service.connect, |entry| defaults::connect(entry, problems));
+            if let Some(entry) = fields.get("protocol")
+                && let Some(speaks) = read::one_of(entry, &PROTOCOLS, problems)
+            {
+                service.endpoints.iter_mut().for_each(|endpoint| endpoint.speaks = speaks);
+            }
         }
         Value::Integer(_) | Value::Float(_) | Value::Bool(_) => {
             read::wrong_kind(name, "a server line, a list of them, or a table", &entry.node, problems);
@@ -260,6 +265,7 @@ fn tls(
     Some(ServiceTls { verify, name })
 }
 
+const PROTOCOLS: [(&str, Speaks); 2] = [("h1", Speaks::Http1), ("h2", Speaks::Http2)];
 const BALANCES: [(&str, Balance); 6] = [
     ("random", Balance::Random),
     ("round_robin", Balance::RoundRobin),
@@ -401,6 +407,7 @@ impl Server {
             authority: url.authority,
             tls: url.tls,
             prefix: url.prefix,
+            speaks: url.speaks,
             weight: flags.weight,
             max_fails: flags.max_fails,
             fail_timeout: flags.fail_timeout,
@@ -568,7 +575,7 @@ mod tests {
     fn a_wrong_url_is_an_error() {
         let check = |url: &str, expected: &str| check_wrong(&format!("'{url}'"), &[expected]);
         check("10.0.0.1:80", "10.0.0.1:80 -> `10.0.0.1:80` is not a URL [write `http://10.0.0.1:80`]");
-        let spoken = "[http://, https:// and amqp:// are spoken to services]";
+        let spoken = "[http://, h2://, https:// and amqp:// are spoken to services]";
         check(
             "https://unix:/a",
             "https -> a service on a unix socket is not spoken to over TLS [write http://unix:…]",
@@ -653,7 +660,7 @@ mod tests {
         check_wrong(
             "{ servers = 'http://a', helth = 1, keepalive = -1 }",
             &[
-                "helth -> unknown key `helth` in a service [known are servers, balance, hash, queue, keepalive, connect, tls]",
+                "helth -> unknown key `helth` in a service [known are servers, balance, hash, queue, keepalive, connect, tls, protocol]",
                 "-1 -> `keepalive`: -1 is not within 0 and 65536",
             ],
         );
