@@ -3,8 +3,10 @@
 use std::{borrow::Cow, fmt};
 
 use crate::{
+    aggregate::Unmade,
     auth::Reject,
     bus,
+    control::accounts::Refusal,
     http::{BadBody, BadHead, BadPath},
     observe::Why,
     upstream::Fault,
@@ -20,6 +22,8 @@ pub enum Failure {
     Client(ClientFault),
     /// The token does not do, by the rules of the snapshot's guard of that index. The reply says what would (RFC 6750).
     Denied { reject: Reject, guard: usize },
+    /// An issuer of our own does not do what it was asked for.
+    Account(Refusal),
     /// The service can fix it.
     Upstream(UpstreamFault),
     /// The operator can fix it: a limit was reached. The reply carries `Retry-After`.
@@ -65,6 +69,12 @@ pub enum UpstreamFault {
     BadResponse,
     /// No response head within the route's `timeout`.
     Timeout,
+    /// A part that an aggregate cannot do without failed, or all of its parts did.
+    Part,
+    /// The same, because the time was up.
+    PartTimeout,
+    /// Two parts have the same member, and `conflict` is `error`.
+    PartConflict,
     /// The service is behind a broker, and no answer came from there.
     Broker(bus::Fault),
 }
@@ -125,14 +135,25 @@ impl Failure {
                 | Reject::NotYet
                 | Reject::Revoked => 401,
             },
+            Self::Account(refusal) => match refusal {
+                Refusal::Malformed(_) => 400,
+                Refusal::WrongCredentials | Refusal::BadToken => 401,
+                Refusal::UnknownType => 415,
+                Refusal::Throttled { .. } | Refusal::Busy => 429,
+                Refusal::Unavailable => 503,
+            },
             Self::Upstream(fault) => match fault {
                 UpstreamFault::NoEndpoint => 503,
                 UpstreamFault::ConnectRefused
                 | UpstreamFault::ConnectTimeout
                 | UpstreamFault::Tls
                 | UpstreamFault::Reset
-                | UpstreamFault::BadResponse => 502,
-                UpstreamFault::Timeout | UpstreamFault::Broker(bus::Fault::Late) => 504,
+                | UpstreamFault::BadResponse
+                | UpstreamFault::Part
+                | UpstreamFault::PartConflict => 502,
+                UpstreamFault::Timeout
+                | UpstreamFault::PartTimeout
+                | UpstreamFault::Broker(bus::Fault::Late) => 504,
                 UpstreamFault::Broker(bus::Fault::Down | bus::Fault::Busy | bus::Fault::Refused) => 503,
                 UpstreamFault::Broker(
                     bus::Fault::Unroutable | bus::Fault::Lost | bus::Fault::BadReply | bus::Fault::Failed,
@@ -182,6 +203,12 @@ impl Failure {
                 Reject::Claim => Why::ClaimMissing,
                 Reject::NoKeys => Why::KeysUnavailable,
             },
+            Self::Account(refusal) => match refusal {
+                Refusal::Malformed(_) | Refusal::UnknownType => Why::BadRequest,
+                Refusal::WrongCredentials | Refusal::BadToken => Why::LoginRefused,
+                Refusal::Throttled { .. } => Why::LoginThrottled,
+                Refusal::Busy | Refusal::Unavailable => Why::AccountsUnavailable,
+            },
             Self::Upstream(fault) => match fault {
                 UpstreamFault::NoEndpoint => Why::NoEndpoint,
                 UpstreamFault::ConnectRefused => Why::ConnectRefused,
@@ -189,6 +216,9 @@ impl Failure {
                 UpstreamFault::Tls => Why::UpstreamTls,
                 UpstreamFault::Reset => Why::UpstreamReset,
                 UpstreamFault::BadResponse => Why::UpstreamBadResponse,
+                UpstreamFault::Part => Why::PartFailed,
+                UpstreamFault::PartTimeout => Why::PartTimeout,
+                UpstreamFault::PartConflict => Why::PartConflict,
                 UpstreamFault::Timeout | UpstreamFault::Broker(bus::Fault::Late) => Why::UpstreamTimeout,
                 UpstreamFault::Broker(fault) => match fault {
                     bus::Fault::Down | bus::Fault::Refused => Why::BrokerDown,
@@ -223,6 +253,17 @@ impl Failure {
                 ClientFault::PlainHttp => "This port speaks HTTPS; the address begins with https://.",
             },
             Self::Denied { reject, .. } => return sentence(reject.text()),
+            Self::Account(refusal) => match refusal {
+                Refusal::Malformed(what) => what,
+                Refusal::UnknownType => {
+                    "The body is neither application/json nor application/x-www-form-urlencoded."
+                }
+                Refusal::WrongCredentials => "The name or the password is wrong.",
+                Refusal::BadToken => "The token is none of ours, has expired, or was used before.",
+                Refusal::Throttled { .. } => "Too many attempts failed; see Retry-After.",
+                Refusal::Busy => "Too many log in at once; see Retry-After.",
+                Refusal::Unavailable => "Accounts cannot be reached now.",
+            },
             Self::Upstream(UpstreamFault::NoEndpoint) => {
                 "The service has no endpoint that can take a request now."
             }
@@ -238,6 +279,9 @@ impl Failure {
                 bus::Fault::Failed => "The service says that it failed.",
             },
             Self::Upstream(UpstreamFault::BadResponse) => "The service's answer could not be understood.",
+            Self::Upstream(UpstreamFault::Part) => "A service that this answer needs failed.",
+            Self::Upstream(UpstreamFault::PartTimeout) => "A service that this answer needs took too long.",
+            Self::Upstream(UpstreamFault::PartConflict) => "The services' answers contradict each other.",
             Self::Upstream(_) => "The service could not be reached.",
             Self::Overload(Overload::Service) => "The service has as many requests as it can take.",
             Self::Overload(Overload::Connections) => "The gateway has no room for another connection.",
@@ -252,9 +296,14 @@ impl Failure {
             Self::Upstream(UpstreamFault::NoEndpoint) | Self::Denied { reject: Reject::NoKeys, .. } => {
                 Some(5)
             }
+            Self::Account(Refusal::Throttled { retry_after }) => Some(retry_after),
+            Self::Account(Refusal::Busy) => Some(1),
+            Self::Account(Refusal::Unavailable) => Some(5),
             Self::Upstream(UpstreamFault::Broker(bus::Fault::Down | bus::Fault::Refused)) => Some(5),
             Self::Upstream(UpstreamFault::Broker(bus::Fault::Busy)) => Some(1),
-            Self::Client(_) | Self::Denied { .. } | Self::Upstream(_) | Self::Bug(_) => None,
+            Self::Account(_) | Self::Client(_) | Self::Denied { .. } | Self::Upstream(_) | Self::Bug(_) => {
+                None
+            }
         }
     }
 
@@ -271,7 +320,10 @@ impl Failure {
                     | ClientFault::MethodNotServed
                     | ClientFault::Closed
             ),
-            Self::Denied { .. } | Self::Upstream(_) | Self::Overload(Overload::Service) => false,
+            Self::Denied { .. }
+            | Self::Account(_)
+            | Self::Upstream(_)
+            | Self::Overload(Overload::Service) => false,
             Self::Overload(Overload::Connections) | Self::Bug(_) => true,
         }
     }
@@ -285,6 +337,16 @@ fn sentence(fact: impl fmt::Display) -> Cow<'static, str> {
     }
     text.push('.');
     Cow::Owned(text)
+}
+
+impl From<Unmade> for Failure {
+    fn from(unmade: Unmade) -> Self {
+        Self::Upstream(match unmade {
+            Unmade::Failed | Unmade::TooLarge => UpstreamFault::Part,
+            Unmade::Late => UpstreamFault::PartTimeout,
+            Unmade::Conflict => UpstreamFault::PartConflict,
+        })
+    }
 }
 
 impl From<Fault> for Failure {

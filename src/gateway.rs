@@ -2,13 +2,18 @@
 
 mod auth;
 mod build;
+pub mod life;
+mod presence;
+mod sockets;
 mod tls;
+mod upgrade;
 
 use std::{
     fmt,
     hash::{BuildHasher, RandomState},
     io,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
+    os::unix::net::UnixListener,
     path::PathBuf,
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
@@ -18,10 +23,15 @@ use std::{
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::oneshot;
 
-use self::{build::Builder, tls::Tls};
+pub use self::sockets::Inherited;
+use self::{
+    build::Builder,
+    sockets::{Held, Opened, Taken},
+    tls::Tls,
+};
 use crate::{
-    config::{Address, Config, Driver, Listen, Loaded, Shards},
-    control::{self, Chore, Control, Report, Signal},
+    config::{Config, Driver, Loaded, Shards},
+    control::{self, Chore, Control, Notifier, Report, Signals, accounts},
     listener::Spread,
     observe::{Metrics, NamesCell, event, writer},
     runtime::{DriverUsed, Postbox, Runtime, Socket, mailbox, why_blocked},
@@ -39,15 +49,19 @@ pub enum Source {
 /// How to start a gateway.
 pub struct Options {
     pub source: Source,
-    /// Where QUIT, TERM and INT go; with it HUP reloads and USR1 reopens the logs. `None` leaves signals alone.
-    pub signals: Option<mpsc::SyncSender<Signal>>,
+    /// Where QUIT, TERM, INT and USR2 go; with it HUP reloads and USR1 reopens the logs. `None` leaves signals alone.
+    pub signals: Option<Signals>,
     /// Whether changes of the files are followed.
     pub watch: bool,
+    /// Sockets that listen already.
+    pub inherited: Inherited,
+    /// Who is told how it goes.
+    pub notifier: Option<Arc<Notifier>>,
 }
 
 impl Options {
     pub fn new(source: Source) -> Self {
-        Self { source, signals: None, watch: false }
+        Self { source, signals: None, watch: false, inherited: Inherited::default(), notifier: None }
     }
 }
 
@@ -58,6 +72,8 @@ pub enum StartError {
     Config(String),
     /// An address cannot be bound.
     Bind { address: String, error: io::Error },
+    /// Sockets were passed that are not wanted.
+    Inherited(String),
     /// The driver that was asked for cannot be had.
     Driver(String),
     /// A log file, a thread, the control thread's own needs.
@@ -72,7 +88,7 @@ impl fmt::Display for StartError {
                 write!(f, "cannot listen on {address}: {error}")?;
                 f.write_str(&bind_remedy(address, error.kind()))
             }
-            Self::Driver(text) => f.write_str(text),
+            Self::Driver(text) | Self::Inherited(text) => f.write_str(text),
             Self::System { what, error } => write!(f, "{what}: {error}"),
         }
     }
@@ -111,6 +127,11 @@ pub struct Gateway {
     driver: DriverUsed,
     drain: Duration,
     warnings: Vec<String>,
+    state: PathBuf,
+    /// For a successor; `None` once they are left.
+    held: Option<Arc<Held>>,
+    /// What the process before has given.
+    taken: Taken,
     /// Last: it writes what the others still have to say.
     log: Option<writer::Writer>,
 }
@@ -136,18 +157,19 @@ impl Gateway {
             Shards::Auto => cores.len().max(1),
             Shards::Count(count) => count,
         };
-        let mut sockets = Vec::with_capacity(config.listen.len());
-        for listen in &config.listen {
-            sockets.push(bind(listen, count)?);
-        }
+        let Opened { listeners: mut sockets, admin, held, taken } =
+            sockets::open(&config, options.inherited, count)?;
         let addresses: Vec<_> = config
             .listen
             .iter()
             .zip(&sockets)
-            .map(|(listen, sockets)| (Arc::clone(&listen.name), sockets.first().and_then(Socket::address)))
+            .map(|(listen, shards)| {
+                let first = shards.first().and_then(|sockets| sockets.first());
+                (Arc::clone(&listen.name), first.and_then(Socket::address))
+            })
             .collect();
-        let admin = bind_admin(&config)?;
-        let admin_address = admin.as_ref().and_then(|listener| listener.local_addr().ok());
+        let admin_address = admin.as_ref().and_then(Socket::address);
+        let state = config.state.clone();
         let connections_max = connections_max(&config, count);
 
         let names = Arc::new(NamesCell::default());
@@ -187,6 +209,9 @@ impl Gateway {
             driver: driver.clone(),
             drain,
             warnings: notes,
+            state,
+            held: Some(Arc::new(held)),
+            taken,
             log: None,
         };
         let system = |error| StartError::System { what: "a shard cannot start", error };
@@ -198,12 +223,14 @@ impl Gateway {
         }
         let neighbours: Arc<[_]> = gateway.shards.iter().cloned().collect();
         let spread = Arc::new(Spread::new(count));
+        let (ask_accounts, questions) = tokio::sync::mpsc::channel(accounts::QUESTIONS_MAX);
         let pinned = matches!(options_shards(count, cores.len()), Pinning::OnePerCore);
         for (number, (access, mailbox)) in access.into_iter().zip(mailboxes).enumerate() {
             let own: Vec<_> = sockets
                 .iter_mut()
                 .enumerate()
-                .filter_map(|(listener, sockets)| Some((listener, sockets.pop()?)))
+                .filter_map(|(listener, shards)| Some((listener, shards.pop()?)))
+                .flat_map(|(listener, sockets)| sockets.into_iter().map(move |socket| (listener, socket)))
                 .collect();
             let core = pinned.then(|| cores[number].id);
             let plan = |postbox, ready| Plan {
@@ -217,6 +244,7 @@ impl Gateway {
                 shards: Arc::clone(&neighbours),
                 spread: Arc::clone(&spread),
                 postbox,
+                accounts: ask_accounts.clone(),
                 access,
                 events: log.handle().events(),
                 connections_max: connections_max.div_ceil(count),
@@ -232,7 +260,7 @@ impl Gateway {
         let builder_keys = builder.keys();
         let (build, follow) = (Arc::clone(&builder), Arc::clone(&builder));
         let control = Control::start(control::Parts {
-            admin,
+            admin: admin.map(Socket::into_tcp),
             shards: Arc::new(shards),
             log: handle,
             names,
@@ -240,12 +268,18 @@ impl Gateway {
             first,
             follow: Some(follow),
             keys: builder_keys,
+            accounts: control::Accounts {
+                settings: builder.accounts(),
+                questions,
+                revocations: builder.revocations(),
+            },
             chores: vec![Chore {
                 every: tls::ROTATE_EVERY,
                 run: Box::new(move || tls::rotate(&ticket_keys)),
             }],
             watch: options.watch,
             signals: options.signals,
+            notifier: options.notifier,
         })
         .map_err(|error| StartError::System { what: "the control thread cannot start", error })?;
         gateway.control = Some(control);
@@ -307,13 +341,23 @@ impl Gateway {
     /// Accepts nothing more and waits until every connection has come to an end, at most as long as `drain` says. Returns whether
     /// all have.
     pub fn drain(&self) -> bool {
+        self.leave(&Taken::default())
+    }
+
+    /// The same when a successor accepts at what it has `taken`.
+    fn leave(&self, taken: &Taken) -> bool {
         if let Some(control) = &self.control {
-            control.drain();
+            // Who asks at a port that both have wants to know whether the gateway serves: it does.
+            match taken.admin {
+                true => control.leave_admin(),
+                false => control.drain(),
+            }
         }
+        let handed_over: Arc<[usize]> = taken.listeners.as_slice().into();
         let (done, drained) = mpsc::channel();
         for shard in &self.shards {
             // A full mailbox belongs to a shard that does not run; `stop` deals with that.
-            let _ = shard.post(Message::Drain(done.clone()));
+            let _ = shard.post(Message::Drain(Arc::clone(&handed_over), done.clone()));
         }
         drop(done);
         let mut left = self.shards.len();
@@ -330,6 +374,13 @@ impl Gateway {
         true
     }
 
+    /// Answers commands that come by this socket.
+    fn serve_commands(&self, listener: UnixListener) {
+        if let Some(control) = &self.control {
+            control.serve_commands(listener);
+        }
+    }
+
     /// Ends everything: connections are cut, threads are joined, what was logged is written.
     pub fn stop(mut self) {
         self.end();
@@ -337,6 +388,7 @@ impl Gateway {
 
     fn end(&mut self) {
         drop(self.control.take());
+        drop(self.held.take());
         for shard in self.shards.drain(..) {
             if shard.post(Message::Stop).is_err() {
                 shard.close();
@@ -410,29 +462,6 @@ enum Pinning {
 /// More shards than cores cannot each have one.
 fn options_shards(count: usize, cores: usize) -> Pinning {
     if count <= cores { Pinning::OnePerCore } else { Pinning::LeftToKernel }
-}
-
-fn bind(listen: &Listen, count: usize) -> Result<Vec<Socket>, StartError> {
-    let bound = match &listen.address {
-        Address::Tcp(address) => Socket::bind_tcp(*address, listen.backlog, count),
-        Address::Unix(path) => Socket::bind_unix(path, listen.backlog, count),
-        Address::Name(..) => unreachable!("config::check resolves no names for listeners"),
-    };
-    bound.map_err(|error| {
-        let address = match &listen.address {
-            Address::Tcp(address) => address.to_string(),
-            Address::Unix(_) | Address::Name(..) => listen.name.to_string(),
-        };
-        StartError::Bind { address, error }
-    })
-}
-
-fn bind_admin(config: &Config) -> Result<Option<TcpListener>, StartError> {
-    let Some(address) = config.admin else { return Ok(None) };
-    match TcpListener::bind(address) {
-        Ok(listener) => Ok(Some(listener)),
-        Err(error) => Err(StartError::Bind { address: format!("{address} (admin)"), error }),
-    }
 }
 
 /// How many client connections the process may hold: as configured, or what the descriptors allow less the pools and a

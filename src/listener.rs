@@ -27,10 +27,13 @@ const BACK_OFF: Duration = Duration::from_millis(50);
 /// a round trip takes at most.
 const HANDSHAKES_END: Duration = Duration::from_millis(500);
 
+/// Connections that are taken when a listener is left. Where more wait, more come, and wake whoever else listens there.
+const SWEEP_MAX: usize = 64;
+
 /// Starts accepting on `socket`, the listener number `number` of the configuration.
 pub fn start(shard: &Rc<Shard>, number: usize, socket: Socket) -> io::Result<()> {
     let listener = Listener::adopt(socket)?;
-    shard.listening(listener.handle());
+    shard.listening(number, listener.handle());
     let accepting = Rc::clone(shard);
     let broken = Rc::clone(shard);
     spawn(
@@ -49,6 +52,10 @@ pub fn start(shard: &Rc<Shard>, number: usize, socket: Socket) -> io::Result<()>
 
 /// Closes a listener without losing anybody whom the kernel has told that the connection stands.
 pub async fn close(listener: ListenerHandle) {
+    if listener.has_others() {
+        // Who waits there is theirs now.
+        return listener.leave();
+    }
     listener.refuse_new();
     sleep(HANDSHAKES_END).await;
     // Nobody can come to who is waiting now; the listener's own task takes them.
@@ -63,7 +70,7 @@ async fn accept(shard: &Rc<Shard>, listener: &Listener, number: usize) {
         // Who was accepted as the shard began to drain is still served.
         let (accepted, peer) = match listener.accept().await {
             Ok(arrived) => arrived,
-            Err(_) if listener.is_over() => return,
+            Err(_) if listener.is_over() => return sweep(shard, listener, number),
             Err(error) => {
                 // A Unix socket that is being closed says so.
                 if !shard.is_draining() {
@@ -89,6 +96,14 @@ async fn accept(shard: &Rc<Shard>, listener: &Listener, number: usize) {
             continue;
         }
         admit(shard, stream, peer, number);
+    }
+}
+
+/// Takes who came at the very moment at which the listener was left.
+fn sweep(shard: &Rc<Shard>, listener: &Listener, number: usize) {
+    for _ in 0..SWEEP_MAX {
+        let Some((accepted, peer)) = listener.accept_waiting() else { return };
+        admit(shard, accepted.into_stream(&shard.timers), peer, number);
     }
 }
 

@@ -1,14 +1,21 @@
 //! Arguments → configuration → shards → wait for a signal.
 
 use std::{
-    io::Write as _,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::mpsc,
 };
 
 use clap::{Parser, Subcommand};
-use coregate::{Gateway, Options, Source, StartError, cli, control::Signal, runtime::DriverUsed};
+use coregate::{
+    Gateway,
+    cli::{
+        self,
+        accounts::{KeysCommand, Mint, UserCommand},
+    },
+    control::Command as Asked,
+    gateway::life::{self, say},
+    runtime::DriverUsed,
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -35,6 +42,40 @@ enum Command {
         #[arg(short = 'T')]
         print: bool,
     },
+    /// Let the running gateway read its configuration again. Prints what changed, or why not.
+    Reload(Ask),
+    /// Let the running gateway start its binary anew and hand its sockets over. No connection is lost.
+    Upgrade(Ask),
+    /// Add, list and change the users of an issuer, and end their sessions.
+    User(UserCommand),
+    /// List, rotate and import the keys of an issuer.
+    Keys(KeysCommand),
+    /// Make tokens, and look into them.
+    #[command(subcommand)]
+    Token(Token),
+}
+
+#[derive(Subcommand)]
+enum Token {
+    /// Print a token that an issuer of ours signed.
+    Mint(Mint),
+    /// Show what the token on standard input says, without verifying anything.
+    Inspect,
+    /// Whether tokens have a good signature, by the very code a route uses.
+    Verify(cli::token::Verify),
+}
+
+#[derive(clap::Args)]
+struct Ask {
+    /// The configuration of the gateway that is meant. Default: ./config.toml, then /etc/coregate/config.toml.
+    config: Option<PathBuf>,
+    /// Its `state` directory, instead.
+    #[arg(long)]
+    state: Option<PathBuf>,
+}
+
+fn ask(command: Asked, Ask { config, state }: Ask) -> ExitCode {
+    ExitCode::from(cli::ask::ask(command, config.as_deref(), state))
 }
 
 #[derive(clap::Args)]
@@ -53,13 +94,19 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.command {
         Some(Command::Check { config, print }) => ExitCode::from(cli::check::check(config.as_deref(), print)),
+        Some(Command::User(command)) => ExitCode::from(cli::accounts::user(command)),
+        Some(Command::Keys(command)) => ExitCode::from(cli::accounts::keys(command)),
+        Some(Command::Token(Token::Mint(command))) => ExitCode::from(cli::accounts::mint(command)),
+        Some(Command::Token(Token::Inspect)) => ExitCode::from(cli::accounts::inspect()),
+        Some(Command::Token(Token::Verify(verify))) => ExitCode::from(cli::token::verify(&verify)),
         Some(Command::Run(run)) => serve(&run),
+        Some(Command::Reload(which)) => ask(Asked::Reload, which),
+        Some(Command::Upgrade(which)) => ask(Asked::Upgrade, which),
         None => serve(&arguments.run),
     }
 }
 
-/// Runs until a signal. Exit codes: 0 after a stop, 1 when the configuration is wrong or connections had to be cut, 2 when the
-/// system refuses something.
+/// Runs until a signal, or checks. Returns the exit code.
 fn serve(run: &Run) -> ExitCode {
     if run.print || run.test {
         return ExitCode::from(cli::check::check(run.config.as_deref(), run.print));
@@ -71,39 +118,7 @@ fn serve(run: &Run) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let (signals, stops) = mpsc::sync_channel(4);
-    let options = Options { signals: Some(signals), watch: true, ..Options::new(Source::File(path.clone())) };
-    let gateway = match Gateway::start(options) {
-        Ok(gateway) => gateway,
-        Err(error) => {
-            say(&format!("coregate: {error}"));
-            return ExitCode::from(match error {
-                StartError::Config(_) => 1,
-                StartError::Bind { .. } | StartError::Driver(_) | StartError::System { .. } => 2,
-            });
-        }
-    };
-    greet(&gateway, &path);
-
-    let stop = stops.recv().unwrap_or(Signal::Fast);
-    if stop == Signal::Fast {
-        gateway.stop();
-        return ExitCode::SUCCESS;
-    }
-    say("coregate: draining; a second signal ends it at once");
-    // Who waits for connections to end can be told not to.
-    let impatient = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        if stops.recv().is_ok() {
-            std::process::exit(1);
-        }
-    });
-    let all = gateway.drain();
-    if !all {
-        say("coregate: connections were still open after `drain`; they are cut");
-    }
-    gateway.stop();
-    drop(impatient);
-    ExitCode::from(u8::from(!all))
+    ExitCode::from(life::live(&path, |gateway| greet(gateway, &path)))
 }
 
 /// Says where the gateway listens and, for a configuration that shows how to try it, how.
@@ -142,8 +157,3 @@ fn greet(gateway: &Gateway, path: &Path) {
 
 /// Lines of a configuration that begin so are commands to try it with.
 const TRY: &str = "#$ ";
-
-fn say(text: &str) {
-    // A closed stderr must not stop the gateway.
-    let _ = writeln!(std::io::stderr(), "{text}");
-}

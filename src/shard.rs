@@ -10,13 +10,14 @@ use std::{
 };
 
 use rustls::ServerConfig;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
+    aggregate,
     auth::Desk,
     bus,
     clock::Tick,
-    control::Report,
+    control::{Report, accounts},
     http::{date, id},
     listener::{self, HandedOver, Spread},
     observe::{Ended, Gauges, Metrics, access, event},
@@ -25,6 +26,7 @@ use crate::{
         StreamHandle, Timers, Turnstile, Waiting, pin_to_core, sleep, spawn,
     },
     snapshot::{HeldSnapshot, SnapshotCell, SnapshotReader},
+    tls,
     upstream::Upstreams,
 };
 
@@ -38,8 +40,9 @@ pub enum Message {
     HandedOver(HandedOver),
     /// A service has a place for the first request that waits for one here.
     Called(usize),
-    /// Accept nothing more, end connections at their next message boundary, and say when none is left.
-    Drain(std::sync::mpsc::Sender<()>),
+    /// Accept nothing more, end connections at their next message boundary, and say when none is left. The listeners named by
+    /// their index in the configuration are left as they are: somebody else accepts there.
+    Drain(Arc<[usize]>, std::sync::mpsc::Sender<()>),
     /// What a question of this shard's was answered with.
     Answer(Answer),
     /// End everything now.
@@ -61,6 +64,8 @@ pub struct Plan {
     pub spread: Arc<Spread>,
     /// Of the same mailbox, for the answers to this shard's questions.
     pub postbox: Postbox<Message>,
+    /// Where issuers of our own are asked.
+    pub accounts: mpsc::Sender<accounts::Question>,
     /// Where calls to brokers go.
     pub bus: bus::Postbox,
     pub access: access::Log,
@@ -79,10 +84,14 @@ pub struct Shard {
     pub buffers: Rc<Buffers>,
     pub metrics: Rc<RefCell<Metrics>>,
     pub upstreams: Rc<Upstreams>,
+    /// For aggregates.
+    pub room: aggregate::Room,
     /// Bounds the handshakes of one turn.
     pub handshakes: Rc<Turnstile>,
     /// What other threads were asked.
     pub waiting: Rc<Waiting>,
+    /// Where issuers of our own are asked.
+    pub accounts: mpsc::Sender<accounts::Question>,
     /// Where tokens are looked at.
     pub desk: RefCell<Desk>,
     pub bus: bus::Postbox,
@@ -97,7 +106,8 @@ pub struct Shard {
     /// How long connections may rest; set when the shard drains.
     idle_until: Cell<Tick>,
     drained: RefCell<Option<std::sync::mpsc::Sender<()>>>,
-    listeners: RefCell<Vec<ListenerHandle>>,
+    /// With their index in the configuration.
+    listeners: RefCell<Vec<(usize, ListenerHandle)>>,
     accepting: Cell<usize>,
     /// Connections that are being turned away.
     refusing: Cell<usize>,
@@ -112,7 +122,10 @@ pub struct Live {
     shard: Rc<Shard>,
     place: Cell<usize>,
     handle: StreamHandle,
-    serving: Cell<bool>,
+    /// Requests under way.
+    serving: Cell<u32>,
+    /// Told when the shard begins to drain.
+    at_drain: RefCell<Option<Box<dyn Fn()>>>,
     request_id: Cell<[u8; 36]>,
     counted: Cell<bool>,
 }
@@ -136,6 +149,7 @@ pub fn run(plan: Plan) {
         shards,
         spread,
         postbox,
+        accounts,
         bus,
         access,
         events,
@@ -182,9 +196,11 @@ pub fn run(plan: Plan) {
             buffers,
             metrics,
             upstreams,
+            room: aggregate::Room::new(seed),
             handshakes,
             desk: RefCell::new(Desk::new(seed.rotate_left(17))),
             waiting: Waiting::new(postbox, Message::Answer),
+            accounts,
             bus,
             connections_max,
             spread,
@@ -284,8 +300,8 @@ impl Shard {
                 self.upstreams.call_first(service);
                 ControlFlow::Continue(())
             }
-            Message::Drain(done) => {
-                self.drain();
+            Message::Drain(handed_over, done) => {
+                self.drain(&handed_over);
                 *self.drained.borrow_mut() = Some(done);
                 self.say_when_drained();
                 ControlFlow::Continue(())
@@ -316,10 +332,14 @@ impl Shard {
 
     /// Closes the listeners when everybody who waits has been accepted. Connections end at their next message boundary; those
     /// between requests get [`DRAIN_GRACE`].
-    fn drain(&self) {
+    fn drain(&self, handed_over: &[usize]) {
         if !self.draining.replace(true) {
             self.spread.close(self.number);
-            for handle in self.listeners.borrow().iter() {
+            for (number, handle) in self.listeners.borrow().iter() {
+                if handed_over.contains(number) {
+                    handle.leave();
+                    continue;
+                }
                 spawn(listener::close(handle.clone()), |text| {
                     event::error("shard", format_args!("a listener is not closed: {text}"));
                 });
@@ -329,7 +349,10 @@ impl Shard {
         let until = self.timers.clock.after(DRAIN_GRACE);
         self.idle_until.set(until);
         for live in self.connections.borrow().iter().flatten() {
-            if !live.serving.get() {
+            if let Some(tell) = &*live.at_drain.borrow() {
+                tell();
+            }
+            if live.serving.get() == 0 {
                 live.handle.expect_until(until, &self.timers);
             }
         }
@@ -339,7 +362,7 @@ impl Shard {
     /// for, so this is how it is noticed.
     fn let_go_of_the_gone(&self) {
         let connections = self.connections.borrow();
-        connections.iter().flatten().filter(|live| live.serving.get()).for_each(|live| {
+        connections.iter().flatten().filter(|live| live.serving.get() > 0).for_each(|live| {
             live.handle.end_partner_if_broken();
         });
     }
@@ -359,7 +382,7 @@ impl Shard {
     async fn end(&self) -> bool {
         self.draining.set(true);
         self.spread.close(self.number);
-        self.listeners.borrow().iter().for_each(ListenerHandle::stop);
+        self.listeners.borrow().iter().for_each(|(_, handle)| handle.stop());
         self.timers.clock.now_us();
         let give_up = self.timers.clock.after(STOP_PATIENCE);
         self.waiting.end();
@@ -392,7 +415,9 @@ impl Shard {
             return None;
         }
         // This shard's own: nobody else counts these references.
-        snapshot.tls.get(self.number).cloned()
+        let config = snapshot.tls.get(self.number)?;
+        let http2 = snapshot.listeners[listener].http2;
+        Some(if http2 { Arc::clone(config) } else { tls::without_http2(config) })
     }
 
     /// Whether a connection begins with a proxy's header: where the listener says so, and a trusted proxy made it. Who comes by a
@@ -444,8 +469,8 @@ impl Shard {
         self.shards[to].post(Message::HandedOver(connection)).is_ok()
     }
 
-    pub(crate) fn listening(&self, handle: ListenerHandle) {
-        self.listeners.borrow_mut().push(handle);
+    pub(crate) fn listening(&self, number: usize, handle: ListenerHandle) {
+        self.listeners.borrow_mut().push((number, handle));
         self.accepting.set(self.accepting.get() + 1);
     }
 
@@ -478,7 +503,8 @@ impl Shard {
             shard: Rc::clone(self),
             place: Cell::new(place),
             handle: stream.handle(),
-            serving: Cell::new(false),
+            serving: Cell::new(0),
+            at_drain: RefCell::new(None),
             request_id: Cell::new([b'-'; 36]),
             counted: Cell::new(true),
         });
@@ -522,14 +548,27 @@ impl Shard {
 impl Live {
     /// A request begins; from now on draining waits for it.
     pub fn begin(&self) {
-        self.serving.set(true);
+        self.serving.set(self.serving.get() + 1);
         self.shard.in_flight.set(self.shard.in_flight.get() + 1);
     }
 
     pub fn end(&self) {
-        if self.serving.replace(false) {
+        if self.serving.get() > 0 {
+            self.serving.set(self.serving.get() - 1);
             self.shard.in_flight.set(self.shard.in_flight.get() - 1);
         }
+    }
+
+    /// Has `tell` told when the shard begins to drain. It may be told more than once.
+    pub fn at_drain(&self, tell: impl Fn() + 'static) {
+        *self.at_drain.borrow_mut() = Some(Box::new(tell));
+    }
+
+    /// The task of one of several requests panicked; the connection goes on.
+    pub fn request_panicked(&self, text: &str) {
+        let id = self.request_id.get();
+        self.shard.metrics.borrow_mut().counters.panics += 1;
+        event::error("connection", format_args!("panic: {text} request_id={}", String::from_utf8_lossy(&id)));
     }
 
     /// Notes the id of the request being served, for the report of a panic.
@@ -542,7 +581,10 @@ impl Live {
         if !self.counted.replace(false) {
             return;
         }
-        self.end();
+        while self.serving.get() > 0 {
+            self.end();
+        }
+        *self.at_drain.borrow_mut() = None;
         let shard = &self.shard;
         shard.metrics.borrow_mut().connection_closed(ended);
         shard.open.set(shard.open.get() - 1);

@@ -22,7 +22,7 @@ pub fn find(named: Option<&Path>) -> Result<PathBuf, String> {
     match File::open(path) {
         Ok(_) => Ok(path.to_owned()),
         Err(error) if error.kind() == io::ErrorKind::NotFound && !word.contains(['.', '/']) => {
-            Err(format!("`{word}` is neither a command (run, check) nor a file"))
+            Err(format!("`{word}` is neither a command (run, check, reload, upgrade) nor a file"))
         }
         Err(error) => Err(format!("cannot read {word}: {error}")),
     }
@@ -97,7 +97,7 @@ mod tests {
             assert_eq!(found, expected);
         };
         check("Cargo.toml", Ok("Cargo.toml"));
-        check("reload", Err("`reload` is neither a command (run, check) nor a file"));
+        check("relaod", Err("`relaod` is neither a command (run, check, reload, upgrade) nor a file"));
         check("nope.toml", Err("cannot read nope.toml: No such file or directory (os error 2)"));
         assert_eq!(find(None), Ok(PathBuf::from("config.toml")));
     }

@@ -17,7 +17,7 @@ const fn key(name: &'static str, doc: &'static str) -> Key {
     Key { name, doc }
 }
 
-pub const ALL: [&Keys; 18] = [
+pub const ALL: [&Keys; 21] = [
     &TOP,
     &DEFAULTS,
     &RETRY,
@@ -27,12 +27,15 @@ pub const ALL: [&Keys; 18] = [
     &CERTIFICATE,
     &TLS_CLIENTS,
     &AUTH,
+    &PASSWORDS,
+    &FIRST_USER,
     &SERVICE,
     &SERVICE_TLS,
     &SERVER,
     &AMQP,
     &BROKER,
     &ROUTE,
+    &PART,
     &LOG,
     &ACCESS,
     &EVENTS,
@@ -49,6 +52,7 @@ pub const TOP: Keys = Keys {
         key("state", "directory for what must survive a restart"),
         key("tls", "certificates for https:// listeners; without it, one for trying things out is made"),
         key("trusted_proxies", "networks whose X-Forwarded-* headers are believed"),
+        key("resolver", "name servers to ask for addresses of services, instead of this machine's"),
         key("defaults", "what every route and service inherits, and the bounds of connections"),
         key("auth", "whose tokens are taken, and on which terms"),
         key("services", "what requests are sent to"),
@@ -100,6 +104,7 @@ pub const LISTEN: Keys = Keys {
         key("backlog", "connections the kernel holds until they are accepted"),
         key("lenient", "a bare LF ends a line of a head"),
         key("proxy_protocol", "connections of trusted proxies begin with a PROXY header"),
+        key("http2", "HTTP/2 for clients that want it; on unless it says off"),
     ],
 };
 
@@ -109,6 +114,7 @@ pub const LISTEN_FLAGS: Keys = Keys {
         key("backlog", "connections the kernel holds until they are accepted"),
         key("lenient", "a bare LF ends a line of a head"),
         key("proxy_protocol", "connections of trusted proxies begin with a PROXY header"),
+        key("http2", "HTTP/2 for clients that want it; on unless it says off"),
     ],
 };
 
@@ -159,8 +165,36 @@ pub const AUTH: Keys = Keys {
         key("headers", "claims that services get as headers"),
         key("identity", "\"header\" tells services all claims, as JSON in base64url in X-Identity"),
         key("token", "what services get of the token itself: \"pass\" or \"strip\""),
+        key(
+            "database",
+            "where the users are, for whom tokens are issued: \"sqlite:FILE\" or \"postgres://…\"",
+        ),
+        key("access", "lifetime of an access token"),
+        key("refresh", "lifetime of a refresh token; false gives none out"),
+        key("login", "path where users log in"),
+        key("refresh_path", "path where a refresh token is exchanged"),
+        key("logout", "path where a session is ended"),
+        key("throttle", "failed logins until there is a pause: \"5/min per account, 20/min per ip\""),
+        key("signing", "algorithm of the tokens: \"EdDSA\", \"ES256\", or \"RS256\" with an imported key"),
+        key("passwords", "the work that hashing a password is"),
+        key("poll", "how often the database is asked for what other gateways revoked"),
+        key("first_user", "made when there is no user yet, with a password that is shown once"),
     ],
 };
+
+pub const PASSWORDS: Keys = Keys {
+    table: "`passwords`",
+    keys: &[
+        key("memory", "memory that argon2id takes"),
+        key("passes", "how often it goes through it"),
+        key("lanes", "parts that can be worked on at once"),
+        key("threads", "threads that hash"),
+        key("queue", "passwords that wait for one; a login beyond that gets a 429"),
+    ],
+};
+
+pub const FIRST_USER: Keys =
+    Keys { table: "`first_user`", keys: &[key("name", "the user's name"), key("roles", "the user's roles")] };
 
 pub const SERVICE: Keys = Keys {
     table: "a service",
@@ -175,6 +209,7 @@ pub const SERVICE: Keys = Keys {
         key("keepalive", "idle connections kept, per shard"),
         key("connect", "time to establish a connection to an endpoint"),
         key("tls", "how certificates of https:// servers are judged"),
+        key("protocol", "\"h1\" or \"h2\" for every server, whatever its URL says"),
     ],
 };
 
@@ -197,6 +232,7 @@ pub const SERVER: Keys = Keys {
         key("backup", "used when no other server is left"),
         key("down", "never used"),
         key("max_conns", "requests in flight at most, over all shards; 0 for any number"),
+        key("resolve", "accepted for nginx's sake: the addresses of a name are always followed"),
         key("slow_start", "time in which its share grows after it was out"),
     ],
 };
@@ -250,6 +286,41 @@ pub const ROUTE: Keys = Keys {
         key("headers", "headers of the answer"),
         key("redirect", "answer with this Location"),
         key("code", "status of the redirect"),
+        key("parts", "what is asked for one document, by name"),
+        key(
+            "conflict",
+            "two parts with one member: \"last\" (as Object.assign), \"first\", \"error\" or \"array\"",
+        ),
+        key("merge", "\"shallow\", or \"deep\": objects are merged, not replaced"),
+        key("errors", "where failed parts are told: \"headers\" alone, or in the \"body\" as well"),
+    ],
+};
+
+pub const PART: Keys = Keys {
+    table: "a part",
+    keys: &[
+        key("to", "a service's name, or a URL"),
+        key("path", "what it is asked for, and a query if it has a `?`"),
+        key("query", "parameters of the query, by name"),
+        key("method", "\"GET\" if not written"),
+        key("body", "what is sent: a value, or a text; its strings are templates"),
+        key("type", "content type of `body`"),
+        key("headers", "headers that are set, or with false left out"),
+        key("required", "there is no document without it"),
+        key("default", "stands in for it when it fails"),
+        key("stale", "how old its last good answer may be that stands in for it"),
+        key("at", "where its answer goes: a name, a.b, \".\" for the root, false for nowhere"),
+        key("pick", "a path into the answer: only what it leads to"),
+        key("only", "paths into the answer: nothing else is kept"),
+        key("drop", "paths into the answer: what is left out"),
+        key("rename", "new names, by path"),
+        key("timeout", "less than the route's"),
+        key("max_body", "largest answer"),
+        key("each", "values of another part: one call for each, {each} in templates"),
+        key("batch", "values of another part: one call for all, {batch} in templates"),
+        key("max", "calls of `each`, or values of `batch`"),
+        key("parallel", "calls of `each` at a time"),
+        key("when", "the part is asked only if this holds"),
     ],
 };
 
@@ -366,7 +437,7 @@ mod tests {
 
     #[test]
     fn a_key_of_later_versions_is_not_mistaken_for_another() {
-        for wrong in ["parts", "cache", "cors", "limit", "compress", "trace", "source"] {
+        for wrong in ["cache", "cors", "limit", "compress", "trace", "source"] {
             check(&TOP, wrong, None);
             check(&ROUTE, wrong, None);
         }

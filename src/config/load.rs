@@ -56,6 +56,19 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
     )
 }
 
+/// The `state` that a file says, or its default, whatever else is wrong; `None` when that cannot be told.
+pub fn state_of(path: &Path) -> Option<PathBuf> {
+    let read = |path: &Path| std::fs::read_to_string(path);
+    let list = |path: &Path| std::fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect();
+    let env = |name: &str| std::env::var(name).ok();
+    let root = rustix::process::geteuid().is_root();
+    let world = World { read: &read, list: &list, env: &env, root, now: Duration::ZERO };
+    let Included { tree, mut problems, mut files, .. } = include::read(path, &world);
+    let mut tree = tree?;
+    resolve(&mut tree, &world, &mut files, &mut problems);
+    check::state_of(&tree, &world, &mut problems)
+}
+
 /// What the files of `[tls]` say now. A file that is not good keeps what was read from it before; the texts say why.
 pub fn refresh_tls(tls: &Tls) -> (Tls, Vec<String>) {
     let read = |path: &Path| std::fs::read_to_string(path);

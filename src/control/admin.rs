@@ -15,11 +15,12 @@ use hyper_util::{
 };
 use serde_json::json;
 use tokio::{
-    sync::Semaphore,
+    sync::{Semaphore, watch},
     task::{JoinSet, spawn_blocking},
 };
 
 use super::{
+    accounts::Issuers,
     collect::Collector,
     page,
     status::{Status, unix_seconds},
@@ -45,10 +46,16 @@ pub(super) struct Admin {
     pub(super) collector: Arc<Collector>,
     pub(super) names: Arc<NamesCell>,
     pub(super) log: LogHandle,
+    pub(super) issuers: Issuers,
 }
 
-/// Serves until it is dropped, and ends its connections then.
-pub(super) fn serve(listener: TcpListener, admin: Admin) -> io::Result<impl Future<Output = ()>> {
+/// Serves until it is dropped, and ends its connections then. Once it is `left`, nothing more is accepted and each connection ends with
+/// the request under way: another process answers at this address.
+pub(super) fn serve(
+    listener: TcpListener,
+    admin: Admin,
+    mut left: watch::Receiver<bool>,
+) -> io::Result<impl Future<Output = ()>> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let service = TowerToHyperService::new(routes(admin));
@@ -58,7 +65,11 @@ pub(super) fn serve(listener: TcpListener, admin: Admin) -> io::Result<impl Futu
         let mut connections = JoinSet::new();
         loop {
             let permit = Arc::clone(&room).acquire_owned().await;
-            let stream = match listener.accept().await {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = leaving(&mut left) => break,
+            };
+            let stream = match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     event::warn("admin", format_args!("accept: {error}"));
@@ -70,14 +81,32 @@ pub(super) fn serve(listener: TcpListener, admin: Admin) -> io::Result<impl Futu
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIMEOUT)
                 .serve_connection(TokioIo::new(stream), service.clone());
+            let mut left = left.clone();
             connections.spawn(async move {
+                let mut connection = std::pin::pin!(connection);
                 // What goes wrong here is the client's concern.
-                _ = connection.await;
+                tokio::select! {
+                    _ = &mut connection => {}
+                    () = leaving(&mut left) => {
+                        connection.as_mut().graceful_shutdown();
+                        _ = connection.await;
+                    }
+                }
                 drop(permit);
             });
             while connections.try_join_next().is_some() {}
         }
+        drop(listener);
+        while connections.join_next().await.is_some() {}
+        // Not the end of a task of the control thread: that would be a bug.
+        std::future::pending::<()>().await;
     })
+}
+
+/// Until the port is left to another process.
+async fn leaving(left: &mut watch::Receiver<bool>) {
+    // Fails when the gateway ends, and that ends whoever waits as well.
+    drop(left.wait_for(|left| *left).await);
 }
 
 fn routes(admin: Admin) -> Router {
@@ -102,6 +131,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     drop(collected);
     prometheus::write_process(&mut page, &process, admin.log.dropped());
     admin.status.write_metrics(&mut page);
+    admin.issuers.write_metrics(&mut page);
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], page.finish()).into_response()
 }
 

@@ -5,11 +5,15 @@
 //! through [`Parts`], because those live in layers above or are the caller's to decide. Nothing here is waited
 //! for by a shard.
 
+pub mod accounts;
 mod admin;
 pub mod bus;
 mod collect;
+mod commands;
+mod dns;
 mod jwks;
 mod logs;
+mod notify;
 mod page;
 mod reload;
 mod resolve;
@@ -24,6 +28,7 @@ mod watch;
 use std::{
     io,
     net::TcpListener,
+    os::unix::net::UnixListener,
     sync::{Arc, mpsc::SyncSender},
     thread,
     time::Duration,
@@ -31,15 +36,18 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot, watch as tokio_watch};
 
+use crate::auth::revocation::RevocationCell;
 use crate::observe::{NamesCell, event, event::Origin, writer::Handle as LogHandle};
 
+pub use commands::{Command, pid_path, socket_path};
 pub use jwks::FetchedKeys;
 pub use logs::settings as log_settings;
+pub use notify::Notifier;
 pub use reload::{Build, Built, Cause, CertificateFacts, Inputs, Refused};
-pub use resolve::{Follow, Followed, resolve, resolve_now};
+pub use resolve::{Follow, Followed, resolve_now};
 pub use retire::Retired;
 pub use shards::{Report, Shards};
-pub use signals::Signal;
+pub use signals::{Signal, Signals};
 
 use self::{
     collect::Collector,
@@ -74,12 +82,22 @@ pub struct Parts {
     pub follow: Option<Arc<dyn Follow>>,
     /// Keys that are to be fetched, now and after every reload.
     pub keys: tokio_watch::Receiver<Vec<Arc<FetchedKeys>>>,
+    pub accounts: Accounts,
     /// What is to be done from time to time.
     pub chores: Vec<Chore>,
     /// Whether to look for changes of the files.
     pub watch: bool,
     /// Where stop signals go; `None` leaves the process's signals alone. HUP and USR1 are dealt with here.
-    pub signals: Option<SyncSender<Signal>>,
+    pub signals: Option<Signals>,
+    /// Who is told how it goes; `None` where nobody asks.
+    pub notifier: Option<Arc<Notifier>>,
+}
+
+/// What the issuers of our own work with.
+pub struct Accounts {
+    pub settings: tokio_watch::Receiver<Vec<Arc<accounts::Settings>>>,
+    pub questions: mpsc::Receiver<accounts::Question>,
+    pub revocations: Arc<RevocationCell>,
 }
 
 /// Something short that is done again and again.
@@ -94,6 +112,8 @@ pub struct Control {
     triggers: mpsc::Sender<Trigger>,
     retirement: mpsc::Sender<Retired>,
     stop: tokio_watch::Sender<bool>,
+    leave: tokio_watch::Sender<bool>,
+    commands: mpsc::Sender<UnixListener>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -113,17 +133,20 @@ impl Control {
         let (triggers, triggers_in) = mpsc::channel(TRIGGERS_MAX);
         let (retirement, retired) = mpsc::channel(TRIGGERS_MAX);
         let (stop, stopped) = tokio_watch::channel(false);
+        let (leave, left) = tokio_watch::channel(false);
+        let (commands, commands_in) = mpsc::channel(1);
         let status = Arc::new(Status::new(&parts.first));
         let (ready, started) = std::sync::mpsc::sync_channel(1);
 
         let control = (Arc::clone(&status), triggers.clone(), retirement.clone());
         let thread = thread::Builder::new().name("control".to_owned()).spawn(move || {
             event::attach(&parts.log.events(), Origin::Control);
-            let run = run(parts, control.0, (control.1, triggers_in), (control.2, retired), stopped, ready);
+            let told = Told { stopped, left, commands: commands_in };
+            let run = run(parts, control.0, (control.1, triggers_in), (control.2, retired), told, ready);
             runtime.block_on(run);
             runtime.shutdown_timeout(STOP_TIMEOUT);
         })?;
-        let control = Self { status, triggers, retirement, stop, thread: Some(thread) };
+        let control = Self { status, triggers, retirement, stop, leave, commands, thread: Some(thread) };
         match started.recv() {
             Ok(Ok(())) => Ok(control),
             Ok(Err(error)) => Err(error),
@@ -153,6 +176,18 @@ impl Control {
         self.status.drain();
     }
 
+    /// Accepts no more at the admin port: somebody else does.
+    pub fn leave_admin(&self) {
+        // Fails when the thread has ended by itself.
+        _ = self.leave.send(true);
+    }
+
+    /// Answers commands from now on. Not for use on an async thread.
+    pub fn serve_commands(&self, listener: UnixListener) {
+        // As above.
+        _ = self.commands.blocking_send(listener);
+    }
+
     /// Ends the thread and waits for it, at most for a running build or name lookup to time out.
     pub fn shutdown(mut self) {
         self.end();
@@ -175,15 +210,23 @@ impl Drop for Control {
     }
 }
 
+/// What comes from the other side of [`Control`].
+struct Told {
+    stopped: tokio_watch::Receiver<bool>,
+    left: tokio_watch::Receiver<bool>,
+    commands: mpsc::Receiver<UnixListener>,
+}
+
 /// Runs every task until told to stop. Reports through `ready` whether all could be started.
 async fn run(
     parts: Parts,
     status: Arc<Status>,
     (triggers, triggers_in): (mpsc::Sender<Trigger>, mpsc::Receiver<Trigger>),
     (retirement, retired): (mpsc::Sender<Retired>, mpsc::Receiver<Retired>),
-    mut stopped: tokio_watch::Receiver<bool>,
+    Told { mut stopped, left, mut commands }: Told,
     ready: SyncSender<io::Result<()>>,
 ) {
+    let issuers = accounts::Issuers::default();
     let collector = Arc::new(Collector::new(Arc::clone(&parts.shards)));
     let mut tasks = tokio::task::JoinSet::new();
     let started = (|| {
@@ -193,17 +236,20 @@ async fn run(
                 collector: Arc::clone(&collector),
                 names: Arc::clone(&parts.names),
                 log: parts.log.clone(),
+                issuers: issuers.clone(),
             };
-            tasks.spawn(admin::serve(listener, admin)?);
+            tasks.spawn(admin::serve(listener, admin, left)?);
         }
-        if let Some(signals) = parts.signals {
+        if let Some(signals) = parts.signals.clone() {
             tasks.spawn(signals::listen(signals, triggers.clone(), parts.log.clone())?);
         }
         Ok(())
     })();
     let failed = started.is_err();
     // Before the caller goes on: a change of the files after that is seen.
-    let reloader = Reloader::new(parts.build, parts.first, Arc::clone(&status), retirement, parts.watch);
+    let notifier = parts.notifier.clone();
+    let reloader =
+        Reloader::new(parts.build, parts.first, Arc::clone(&status), retirement, parts.watch, notifier);
     // Nobody listens any more only when the caller has gone, and then `stopped` says so too.
     _ = ready.send(started);
     if failed {
@@ -211,9 +257,11 @@ async fn run(
     }
 
     if let Some(follow) = parts.follow {
-        tasks.spawn(Follower::new(follow, triggers).run());
+        tasks.spawn(Follower::new(follow, triggers.clone()).run());
     }
     tasks.spawn(jwks::run(parts.keys));
+    let Accounts { settings, questions, revocations } = parts.accounts;
+    tasks.spawn(accounts::run(settings, questions, revocations, issuers));
     tasks.spawn(reloader.run(triggers_in));
     tasks.spawn(Retirement::new(Arc::clone(&parts.shards), Arc::clone(&status)).run(retired));
     for Chore { every, run } in parts.chores {
@@ -223,6 +271,11 @@ async fn run(
                 run();
             }
         });
+    }
+    if let Some(notifier) = parts.notifier
+        && let Some(every) = notifier.watchdog()
+    {
+        tasks.spawn(feed(notifier, every, Arc::clone(&collector)));
     }
     tasks.spawn(async move {
         loop {
@@ -234,6 +287,16 @@ async fn run(
     loop {
         tokio::select! {
             _ = stopped.changed() => break,
+            Some(listener) = commands.recv() => {
+                let Some(signals) = parts.signals.clone() else { continue };
+                match listen(listener) {
+                    Ok(listener) => {
+                        let respondents = commands::Respondents { triggers: triggers.clone(), signals };
+                        tasks.spawn(commands::serve(listener, respondents));
+                    }
+                    Err(error) => event::warn("control", format_args!("no commands are answered: {error}")),
+                }
+            }
             // None ends by itself; the others go on without it.
             Some(_) = tasks.join_next() => {
                 event::error("control", format_args!("bug: a task of the control thread panicked"));
@@ -241,4 +304,26 @@ async fn run(
         }
     }
     tasks.shutdown().await;
+}
+
+fn listen(listener: UnixListener) -> io::Result<tokio::net::UnixListener> {
+    listener.set_nonblocking(true)?;
+    tokio::net::UnixListener::from_std(listener)
+}
+
+/// Tells the supervisor that the process is alive, as long as every shard answers.
+async fn feed(notifier: Arc<Notifier>, every: Duration, collector: Arc<Collector>) {
+    loop {
+        let silent: Vec<_> = collector.collect().await.silent().collect();
+        match silent.first() {
+            None => notifier.alive(),
+            Some(shard) => {
+                event::error(
+                    "control",
+                    format_args!("shard {shard} does not answer; the watchdog is not told otherwise"),
+                );
+            }
+        }
+        tokio::time::sleep(every).await;
+    }
 }

@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::{
-    Retired,
+    Notifier, Retired,
     status::Status,
     watch::{Watch, digest},
 };
@@ -92,6 +92,7 @@ pub(super) struct Reloader {
     inputs: Inputs,
     /// Of the inputs as they were when they were last tried; `None` when that is not known.
     tried: Option<u64>,
+    notifier: Option<Arc<Notifier>>,
 }
 
 impl Reloader {
@@ -101,6 +102,7 @@ impl Reloader {
         status: Arc<Status>,
         retirement: mpsc::Sender<Retired>,
         watch: bool,
+        notifier: Option<Arc<Notifier>>,
     ) -> Self {
         let mut watch = watch.then(Watch::new).and_then(|watch| {
             let told = |error| event::warn("control", format_args!("files are not watched: {error}"));
@@ -109,7 +111,7 @@ impl Reloader {
         if let Some(watch) = &mut watch {
             watch.follow(&first.inputs);
         }
-        Self { build, status, retirement, watch, inputs: first.inputs, tried: None }
+        Self { build, status, retirement, watch, inputs: first.inputs, tried: None, notifier }
     }
 
     /// Ends when nobody can ask any more.
@@ -125,7 +127,15 @@ impl Reloader {
                 }
             };
             let Some(Trigger { cause, answer }) = trigger else { return };
+            // Addresses that changed are nothing that anybody waits for.
+            let notifier = self.notifier.clone().filter(|_| cause != Cause::Addresses);
+            if let Some(notifier) = &notifier {
+                notifier.reloading();
+            }
             let outcome = self.reload(cause).await;
+            if let Some(notifier) = &notifier {
+                notifier.ready(&self.status.in_a_line());
+            }
             if let Some(answer) = answer {
                 // Fails when who asked does not wait any more.
                 _ = answer.send(outcome);
@@ -236,7 +246,7 @@ mod tests {
             let (retirement, _) = mpsc::channel(1);
             let status = Arc::new(Status::new(&first));
             let build = build(first.inputs.clone());
-            Self { reloader: Reloader::new(build, first, status, retirement, false), root }
+            Self { reloader: Reloader::new(build, first, status, retirement, false, None), root }
         }
 
         fn write(&self, name: &str, text: &str) {

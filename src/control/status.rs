@@ -61,6 +61,18 @@ impl Status {
         self.refused.load_full()
     }
 
+    /// For a supervisor to show.
+    pub(super) fn in_a_line(&self) -> String {
+        let version = self.serving.load().version;
+        match &*self.refused.load() {
+            None => format!("configuration {version} serves"),
+            Some(refused) => {
+                let why = refused.problems.lines().next().unwrap_or_default();
+                format!("configuration {version} serves; the last reload was refused: {why}")
+            }
+        }
+    }
+
     pub(super) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }

@@ -96,9 +96,15 @@ impl Gateway {
             first,
             follow: None,
             keys: tokio::sync::watch::Sender::new(Vec::new()).subscribe(),
+            accounts: Accounts {
+                settings: tokio::sync::watch::Sender::new(Vec::new()).subscribe(),
+                questions: mpsc::channel(1).1,
+                revocations: Arc::default(),
+            },
             chores: Vec::new(),
             watch: true,
             signals: None,
+            notifier: None,
         })
         .unwrap();
         Self { control, _log: log, shards, admin, folder, builds }

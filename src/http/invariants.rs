@@ -244,6 +244,8 @@ pub fn path(bytes: &[u8]) {
 mod tests {
     use std::{fs, path::Path};
 
+    use crate::http::h2;
+
     /// Runs `holds` on each file of `tests/data/corpus/<target>`: inputs made by hand, and those a fuzzer once failed
     /// with.
     fn replay(target: &str, holds: fn(&[u8])) {
@@ -264,5 +266,7 @@ mod tests {
         replay("response_head", super::response_head);
         replay("chunked", super::chunked);
         replay("path", super::path);
+        replay("h2", h2::invariants::connection);
+        replay("h2", h2::invariants::block);
     }
 }

@@ -323,6 +323,19 @@
 //! ```
 //!
 //! ```text
+//! ## 29. Names are asked for by ourselves   2026-11-22
+//! Question   Who resolves the host names of services, and when again?
+//! Chosen     hickory-resolver on the control thread (/etc/hosts, resolv.conf or `resolver`), A and AAAA apart: a kind that cannot be asked for keeps
+//!            its addresses. Asked again after the records' time, within 1 s and 5 min, a tenth of it at random. Only where DNS knows nothing
+//!            and no `resolver` is named, getaddrinfo is asked, every 30 s. NXDOMAIN is a failure like others: what was known stays.
+//! Because    getaddrinfo does not say how long an answer is valid, and blocks a thread for each name.
+//! Rejected   getaddrinfo every 30 s, as it was first (too late for a failover, too often for the rest); dropping the servers of a name that is
+//!            gone (one bad zone file would take a service down).
+//! Costs      two questions for each name and time. An endpoint's slot is used again, so that it has an id besides, which connections carry.
+//! Revisit    with SRV records (`service=`).
+//! ```
+//!
+//! ```text
 //! ## 30. A question to another thread has a seat   2026-11-22
 //! Question   How does a request on a shard wait for what only another thread can say (a login, a key, a broker's reply)?
 //! Chosen     A bounded tokio queue to that thread, and the shard's own mailbox back. The shard keeps a numbered seat for each question; the
@@ -343,4 +356,51 @@
 //! Rejected   one channel for all; recovery by the library, which would hide the moment in which replies are lost.
 //! Costs      the first call after a start or an outage may meet a 503 while the handshake is under way.
 //! Revisit    when a service needs more than one channel carries (one core of the broker).
+//! ```
+//!
+//! ```text
+//! ## 40. What a token says is looked at before its signature   2026-11-22
+//! Question   In which order is a token checked?
+//! Chosen     Form, issuer, algorithm, audience, times, then the key, and the signature last. All of it once per token and shard: what was good is
+//!            kept under the whole token, with the issuer's terms, the epoch of its keys and that of the revocations beside it.
+//! Because    what can be refused without a signature must not cost one, and the issuer decides which keys there are (RFC 8725 §3.8). A
+//!            refresh that keeps the key, or somebody's log-out, costs known tokens a look-up and no signature.
+//! Rejected   the signature first; a cache keyed by a hash of the token; a cache of wrong tokens, which anybody can fill.
+//! Costs      a forged token that has expired is logged as expired.
+//! Revisit    never.
+//! ```
+//!
+//! ```text
+//! ## 41. A request waits for keys by looking, not by being woken   2026-11-22
+//! Question   How does a request with an unknown `kid` learn that the fetch is over?
+//! Chosen     The keys of an issuer lie in one cell that every shard reads, with a state beside it: fetching, to be had, cooling. A shard that
+//!            misses a key turns `to be had` into `fetching` and rings; it looks every 10 ms, at most 2 s. A fetch that was asked for cools for
+//!            30 s, one in the background does not.
+//! Because    it happens when keys are rotated. One fetch for all, nobody refused; made-up names cost one fetch in 30 s and their senders
+//!            nothing but a 401.
+//! Rejected   a question to the control thread for each request (30): a storm would fill the queue that log-ins need.
+//! Costs      up to 10 ms more for the first requests after a rotation. A second rotation within 30 s of an asked fetch waits for the rest.
+//! Revisit    when something else wants to wait for a cell.
+//! ```
+//!
+//! ```text
+//! ## 42. Claims in headers are percent-encoded   2026-11-22
+//! Question   What of claims that no header can carry, or that mean something there?
+//! Chosen     Bytes that are not printable ASCII, `%`, a space at an end and, in lists, commas are percent-encoded. Names a client may not use are
+//!            left out of what it sends, `_` for `-` included, on every route. Only names that mean nothing else can be chosen.
+//! Because    two identities must not become one, and the role `a,admin` is not two roles.
+//! Rejected   replacing bytes by spaces; refusing the token; UTF-8 as it is, which services read in different ways.
+//! Costs      services decode names that are not English. Trailer fields are not looked at: who merges them into the head is on their own.
+//! Revisit    if a service is seen that merges trailers.
+//! ```
+//!
+//! ```text
+//! ## 43. A token that names an audience is not for a gateway that has no name   2026-11-22
+//! Question   What does an issuer without `audience` mean?
+//! Chosen     Tokens with `aud` are refused, as RFC 7519 §4.1.3 says, and check warns; `audience = false` takes them. Without any keys since the
+//!            start it is a 503, not a 401: the client has done nothing wrong.
+//! Because    silence must not mean everybody's tokens (RFC 8725 §3.9).
+//! Rejected   taking them; making the key mandatory, also where tokens have no audience.
+//! Costs      one more line for most issuers.
+//! Revisit    never.
 //! ```

@@ -45,6 +45,12 @@ pub enum Why {
     UpstreamTruncated,
     /// The response body stalled; the client saw a broken message.
     UpstreamStalled,
+    /// A part that an aggregate cannot do without failed, or all of its parts did.
+    PartFailed,
+    /// The same, because the time was up.
+    PartTimeout,
+    /// Two parts of an aggregate have the same member, and `conflict` is `error`.
+    PartConflict,
     /// No broker can be reached, or it takes no messages.
     BrokerDown,
     /// Too many calls to a broker are under way.
@@ -89,6 +95,12 @@ pub enum Why {
     ClaimMissing,
     /// The issuer's keys could not be fetched since the start.
     KeysUnavailable,
+    /// A wrong name or password, or a refresh token that is none.
+    LoginRefused,
+    /// Too many logins failed.
+    LoginThrottled,
+    /// Users, keys or the threads that hash passwords cannot be had.
+    AccountsUnavailable,
     /// The gateway was told to stop before the request was done.
     Stopping,
     /// Every endpoint has as many requests as it may.
@@ -108,7 +120,7 @@ pub enum Side {
 }
 
 impl Why {
-    pub const ALL: [Self; 44] = [
+    pub const ALL: [Self; 50] = [
         Self::Ok,
         Self::ClientClosed,
         Self::BadRequest,
@@ -128,6 +140,9 @@ impl Why {
         Self::UpstreamBadResponse,
         Self::UpstreamTruncated,
         Self::UpstreamStalled,
+        Self::PartFailed,
+        Self::PartTimeout,
+        Self::PartConflict,
         Self::BrokerDown,
         Self::BrokerBusy,
         Self::Unroutable,
@@ -150,6 +165,9 @@ impl Why {
         Self::ScopeMissing,
         Self::ClaimMissing,
         Self::KeysUnavailable,
+        Self::LoginRefused,
+        Self::LoginThrottled,
+        Self::AccountsUnavailable,
         Self::Stopping,
         Self::ServiceFull,
         Self::Panic,
@@ -177,6 +195,9 @@ impl Why {
             Self::UpstreamBadResponse => "upstream_bad_response",
             Self::UpstreamTruncated => "upstream_truncated",
             Self::UpstreamStalled => "upstream_stalled",
+            Self::PartFailed => "part_failed",
+            Self::PartTimeout => "part_timeout",
+            Self::PartConflict => "part_conflict",
             Self::BrokerDown => "broker_down",
             Self::BrokerBusy => "broker_busy",
             Self::Unroutable => "unroutable",
@@ -199,6 +220,9 @@ impl Why {
             Self::ScopeMissing => "scope_missing",
             Self::ClaimMissing => "claim_missing",
             Self::KeysUnavailable => "jwt_keys_unavailable",
+            Self::LoginRefused => "login_refused",
+            Self::LoginThrottled => "login_throttled",
+            Self::AccountsUnavailable => "accounts_unavailable",
             Self::Stopping => "stopping",
             Self::ServiceFull => "service_full",
             Self::Panic => "panic",
@@ -230,7 +254,9 @@ impl Why {
             | Self::TokenRevoked
             | Self::RoleMissing
             | Self::ScopeMissing
-            | Self::ClaimMissing => Side::Client,
+            | Self::ClaimMissing
+            | Self::LoginRefused
+            | Self::LoginThrottled => Side::Client,
             Self::NoEndpoint
             | Self::ConnectRefused
             | Self::ConnectTimeout
@@ -240,6 +266,9 @@ impl Why {
             | Self::UpstreamBadResponse
             | Self::UpstreamTruncated
             | Self::UpstreamStalled
+            | Self::PartFailed
+            | Self::PartTimeout
+            | Self::PartConflict
             | Self::BrokerDown
             | Self::BrokerBusy
             | Self::Unroutable
@@ -248,6 +277,7 @@ impl Why {
             | Self::NoResources
             | Self::LoopDetected
             | Self::KeysUnavailable
+            | Self::AccountsUnavailable
             | Self::Stopping
             | Self::ServiceFull
             | Self::Panic => Side::Gateway,

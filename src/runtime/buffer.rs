@@ -97,6 +97,11 @@ impl Buffer {
         self.start = self.bytes.len();
     }
 
+    /// Takes a range of the unread bytes out; those behind it move up.
+    pub fn remove(&mut self, unread: Range<usize>) {
+        self.bytes.drain(self.place(unread));
+    }
+
     /// Drops all but the first `count` unread bytes.
     pub fn truncate(&mut self, count: usize) {
         self.bytes.truncate(self.start + count);
@@ -122,6 +127,20 @@ impl Buffer {
         }
         if self.room() < count {
             self.bytes.reserve_exact(count + Self::TAIL);
+        }
+    }
+
+    /// Makes room for `count` more bytes to be appended: a buffer from the stock, then a large one, then memory of its own.
+    pub fn make_room(&mut self, count: usize, stock: &Buffers) {
+        if self.bytes.capacity() - self.bytes.len() >= count {
+            return;
+        }
+        if self.capacity() == 0 && count <= Buffers::SMALL {
+            *self = stock.small();
+        } else if self.capacity() < Buffers::LARGE && self.len() + count <= Buffers::LARGE {
+            let mut large = stock.large();
+            large.extend(self.unread());
+            stock.give_back(std::mem::replace(self, large));
         }
     }
 

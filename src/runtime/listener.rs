@@ -4,9 +4,13 @@ use std::{
     cell::{Cell, RefCell},
     fs, io,
     net::{Ipv4Addr, SocketAddr},
-    os::fd::AsRawFd,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use monoio::{
@@ -15,11 +19,11 @@ use monoio::{
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    net::Shutdown,
+    net::{Shutdown, SocketFlags, acceptfrom_with},
 };
 use socket2::{Domain, Protocol, SockAddr, SockFilter, SockRef, Socket as RawSocket, Type};
 
-use super::{Accepted, deadline::Slot};
+use super::{Accepted, Detached, deadline::Slot};
 
 /// Who connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +35,31 @@ pub enum Peer {
 /// A bound listening socket, before it is on a shard. Can be sent between threads.
 pub struct Socket {
     raw: RawSocket,
-    unix: Option<PathBuf>,
+    is_unix: bool,
+    others: Others,
 }
+
+/// Whether others have the same sockets open and listen there, too: who leaves them then must not shut them down.
+#[derive(Clone, Default)]
+pub struct Others(Arc<AtomicBool>);
+
+impl Others {
+    pub fn there() -> Self {
+        Self(Arc::new(AtomicBool::new(true)))
+    }
+
+    /// The others will not listen there any more.
+    pub fn have_gone(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
+    pub fn are_there(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Sockets of one address for each shard, as a multiple of what is needed for one: at most this is opened to have as many for each.
+const SOCKETS_PER_SHARD_MAX: usize = 4;
 
 impl Socket {
     /// Binds `count` sockets to one TCP address, one for each shard (`SO_REUSEPORT`).
@@ -53,12 +80,57 @@ impl Socket {
         let mut sockets = Vec::with_capacity(count);
         for _ in 0..count {
             let raw = Self::open_tcp(address, true)?;
-            raw.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-            // Accepted sockets inherit it: one system call less for each connection.
-            raw.set_tcp_nodelay(true)?;
-            sockets.push(Self { raw, unix: None });
+            sockets.push(Self::listen_tcp(raw, backlog)?);
         }
         Ok(sockets)
+    }
+
+    fn listen_tcp(raw: RawSocket, backlog: u32) -> io::Result<Self> {
+        raw.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+        // Accepted sockets inherit it: one system call less for each connection.
+        raw.set_tcp_nodelay(true)?;
+        Ok(Self { raw, is_unix: false, others: Others::default() })
+    }
+
+    /// Takes over a socket that others have opened, and that listens already.
+    pub fn inherit(descriptor: OwnedFd, others: Others) -> io::Result<Self> {
+        let raw = RawSocket::from(descriptor);
+        if raw.r#type()? != Type::STREAM || !raw.is_listener()? {
+            return Err(io::Error::other("it is not a listening stream socket"));
+        }
+        raw.set_cloexec(true)?;
+        raw.set_nonblocking(true)?;
+        let is_unix = raw.local_addr()?.is_unix();
+        if !is_unix {
+            raw.set_tcp_nodelay(true)?;
+        }
+        Ok(Self { raw, is_unix, others })
+    }
+
+    /// Deals sockets of one address out to `count` shards, the same number to each: more are opened if that is possible; if it is not
+    /// (they are another user's, or cannot be shared), several shards accept from one. None is left out: the kernel goes on putting
+    /// connections into each.
+    pub fn deal(mut sockets: Vec<Self>, backlog: u32, count: usize) -> io::Result<Vec<Vec<Self>>> {
+        let wanted = sockets.len().next_multiple_of(count);
+        let address = sockets.first().and_then(Self::address);
+        if let Some(address) = address
+            && wanted <= count * SOCKETS_PER_SHARD_MAX
+            && sockets[0].raw.reuse_port()?
+        {
+            for _ in sockets.len()..wanted {
+                let Ok(more) = Self::open_tcp(address, true) else { break };
+                sockets.push(Self::listen_tcp(more, backlog)?);
+            }
+        }
+        let mut dealt: Vec<Vec<Self>> = (0..count).map(|_| Vec::new()).collect();
+        for (shard, own) in dealt.iter_mut().enumerate().skip(sockets.len()) {
+            own.push(sockets[shard % sockets.len()].try_clone()?);
+        }
+        for (number, socket) in sockets.into_iter().enumerate() {
+            socket.raw.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+            dealt[number % count].push(socket);
+        }
+        Ok(dealt)
     }
 
     fn open_tcp(address: SocketAddr, shared: bool) -> io::Result<RawSocket> {
@@ -92,15 +164,41 @@ impl Socket {
         raw.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
         let mut sockets = Vec::with_capacity(count);
         for _ in 1..count {
-            sockets.push(Self { raw: raw.try_clone()?, unix: Some(path.to_owned()) });
+            sockets.push(Self { raw: raw.try_clone()?, is_unix: true, others: Others::default() });
         }
-        sockets.push(Self { raw, unix: Some(path.to_owned()) });
+        sockets.push(Self { raw, is_unix: true, others: Others::default() });
         Ok(sockets)
+    }
+
+    /// The same socket once more.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { raw: self.raw.try_clone()?, is_unix: self.is_unix, others: self.others.clone() })
+    }
+
+    /// Whether others listen there, too.
+    pub fn others(&self) -> &Others {
+        &self.others
+    }
+
+    /// Where a Unix socket is bound; `None` for TCP.
+    pub fn path(&self) -> Option<PathBuf> {
+        Some(self.raw.local_addr().ok()?.as_pathname()?.to_owned())
+    }
+
+    /// For who accepts in another way.
+    pub fn into_tcp(self) -> std::net::TcpListener {
+        self.raw.into()
     }
 
     /// The bound TCP address; `None` for Unix sockets.
     pub fn address(&self) -> Option<SocketAddr> {
         self.raw.local_addr().ok()?.as_socket()
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.raw.as_fd()
     }
 }
 
@@ -139,6 +237,7 @@ struct Control {
     slot: Rc<Slot>,
     is_tcp: bool,
     is_over: Cell<bool>,
+    others: Others,
     /// Ends the accept that is under way.
     canceller: RefCell<Option<Canceller>>,
 }
@@ -154,8 +253,12 @@ const NO_SYN: [SockFilter; 5] = [
 ];
 
 impl ListenerHandle {
-    /// Ends the pending and every later [`Listener::accept`], and listening altogether: who waits in the queue is reset.
+    /// Ends the pending and every later [`Listener::accept`], and listening altogether: who waits in the queue is reset. Where
+    /// others listen, too, it is only left.
     pub fn stop(&self) {
+        if self.has_others() || self.0.is_over.get() {
+            return self.leave();
+        }
         let _ = self.0.slot.with_socket(|socket| rustix::net::shutdown(socket, Shutdown::Both));
         // A non-blocking accept does not notice that a Unix socket was shut.
         self.leave();
@@ -169,6 +272,11 @@ impl ListenerHandle {
         if let Some(canceller) = canceller {
             canceller.cancel();
         }
+    }
+
+    /// Whether others have the socket open and listen there.
+    pub fn has_others(&self) -> bool {
+        self.0.others.are_there()
     }
 
     /// Lets nobody new into the queue. Who is in it, or was told by the kernel that the connection stands, can still be accepted.
@@ -199,13 +307,18 @@ impl Listener {
     /// Takes a socket onto this shard.
     pub fn adopt(socket: Socket) -> io::Result<Self> {
         let fd = socket.raw.as_raw_fd();
-        let is_tcp = socket.unix.is_none();
+        let is_tcp = !socket.is_unix;
         let kind = match is_tcp {
             true => Kind::Tcp(TcpListener::from_std(socket.raw.into())?),
             false => Kind::Unix(UnixListener::from_std(socket.raw.into())?),
         };
-        let control =
-            Control { slot: Slot::new(fd), is_tcp, is_over: Cell::new(false), canceller: RefCell::default() };
+        let control = Control {
+            slot: Slot::new(fd),
+            is_tcp,
+            is_over: Cell::new(false),
+            others: socket.others,
+            canceller: RefCell::default(),
+        };
         Ok(Self { kind, control: Rc::new(control) })
     }
 
@@ -238,6 +351,26 @@ impl Listener {
     }
 }
 
+impl Listener {
+    /// One of those who wait, if there is one.
+    ///
+    /// Of several accepts that are pending for a socket, in whatever process, the kernel wakes one for each connection. If that is one which
+    /// is being cancelled, nobody else learns of it: who leaves a socket must look once more.
+    pub fn accept_waiting(&self) -> Option<(Accepted, Peer)> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let accepted = self.control.slot.with_socket(|socket| acceptfrom_with(socket, flags))?;
+        let (descriptor, peer) = accepted.ok()?;
+        let (connection, peer) = match self.kind {
+            Kind::Tcp(_) => {
+                let peer = SocketAddr::try_from(peer?).ok()?;
+                (Detached::Tcp(descriptor), Peer::Tcp(canonical(peer)))
+            }
+            Kind::Unix(_) => (Detached::Unix(descriptor), Peer::Unix),
+        };
+        Some((connection.attach().ok()?, peer))
+    }
+}
+
 impl Drop for Listener {
     fn drop(&mut self) {
         self.control.slot.close();
@@ -266,6 +399,44 @@ mod tests {
         let sockets = Socket::bind_tcp("127.0.0.1:0".parse().unwrap(), 16, 3).unwrap();
         let ports: Vec<_> = sockets.iter().map(Socket::address).collect();
         assert!(ports.iter().all(|port| *port == ports[0]), "{ports:?}");
+    }
+
+    /// Sockets of `have` shards dealt out to `count`: how many each gets, and how many different ones there are.
+    #[track_caller]
+    fn check_deal(have: usize, count: usize, each: &[usize], different: usize) {
+        let mut sockets = Socket::bind_tcp("127.0.0.1:0".parse().unwrap(), 16, have.max(2)).unwrap();
+        sockets.truncate(have);
+        let dealt = Socket::deal(sockets, 16, count).unwrap();
+        assert_eq!(dealt.iter().map(Vec::len).collect::<Vec<_>>(), each);
+        let mut cookies: Vec<_> = dealt.iter().flatten().map(|socket| socket.raw.cookie().unwrap()).collect();
+        cookies.sort_unstable();
+        cookies.dedup();
+        assert_eq!(cookies.len(), different);
+    }
+
+    #[test]
+    fn inherited_sockets_are_dealt_out_evenly_and_none_is_left_out() {
+        check_deal(2, 2, &[1, 1], 2);
+        check_deal(1, 3, &[1, 1, 1], 3);
+        check_deal(3, 2, &[2, 2], 4);
+        check_deal(6, 4, &[2, 2, 2, 2], 8);
+        check_deal(9, 2, &[5, 4], 9);
+    }
+
+    #[test]
+    fn a_socket_that_cannot_be_opened_again_is_shared() {
+        let alone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let alone = Socket::inherit(alone.into(), Others::there()).unwrap();
+        let dealt = Socket::deal(vec![alone], 16, 3).unwrap();
+        assert_eq!(dealt.iter().map(Vec::len).collect::<Vec<_>>(), [1, 1, 1]);
+    }
+
+    #[test]
+    fn what_does_not_listen_is_not_taken_over() {
+        let datagram = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert!(Socket::inherit(datagram.into(), Others::there()).is_err());
+        let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert!(Socket::inherit(one.into(), Others::there()).is_err());
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! monoio 0.2.4 has faults that this folder works around, so that no one above has to know them:
 //!
 //! * a panic in a task ends the thread → [`spawn`] catches it;
-//! * a dropped `accept` leaks the descriptor it would have returned → [`Listener::accept`] is never dropped: a listener is
-//!   stopped by shutting its socket down;
+//! * a dropped `accept` leaks the descriptor it would have returned → [`Listener::accept`] is never dropped: it is cancelled and
+//!   awaited, or ends because its socket is shut down;
 //! * a task that wakes itself is run first and, with `DEFER_TASKRUN`, keeps completions from arriving → nothing here yields
 //!   by waking itself;
 //! * dropping a `JoinHandle` late is a race (with the feature `sync`, which is off) → [`spawn`] drops it at once;
@@ -17,6 +17,7 @@ mod ahead;
 mod ask;
 mod buffer;
 pub mod deadline;
+mod gathered;
 mod handshake;
 mod listener;
 mod mailbox;
@@ -33,9 +34,10 @@ pub use self::{
     ahead::ReadAhead,
     ask::{Answer, AnswerTo, Question, Unanswered, Waiting},
     buffer::{Buffer, Buffers},
-    deadline::Timers,
+    deadline::{Alarm, Timers},
+    gathered::{Gathered, Held},
     handshake::HandshakeFault,
-    listener::{Listener, ListenerHandle, Peer, Socket},
+    listener::{Listener, ListenerHandle, Others, Peer, Socket},
     mailbox::{Mailbox, Postbox, mailbox},
     session::Facts as TlsFacts,
     start::{DriverUsed, Runtime, pin_to_core, why_blocked},

@@ -12,7 +12,7 @@ use std::{
 
 use rustls::{Connection, pki_types::CertificateDer};
 
-use super::{Buffer, Buffers};
+use super::{Buffer, Buffers, Gathered, gathered};
 
 /// Plaintext encrypted at once: four records.
 const SEAL_MAX: usize = 64 * 1024;
@@ -148,9 +148,28 @@ impl Session {
             }
             inner.fill_sealed(some.len(), &self.buffers)?;
         }
-        inner.is_sending = true;
-        let place = inner.sealed.place(0..inner.sealed.len());
-        Ok(Some((std::mem::take(&mut inner.sealed.bytes), place)))
+        Ok(Some(inner.lend_sealed()))
+    }
+
+    /// The same for a message that lies in several places.
+    pub(super) fn seal_gathered(&self, plain: &mut Gathered) -> io::Result<Option<(Vec<u8>, Range<usize>)>> {
+        let inner = &mut *self.inner.borrow_mut();
+        if inner.is_cut {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        if inner.sealed.is_empty() {
+            let mut taken = 0;
+            if !plain.is_empty() {
+                taken = inner.connection.writer().write_vectored(&gathered::first(plain, SEAL_MAX))?;
+                plain.advance(taken);
+            }
+            if !inner.connection.wants_write() {
+                self.buffers.give_back(std::mem::take(&mut inner.sealed));
+                return Ok(None);
+            }
+            inner.fill_sealed(taken, &self.buffers)?;
+        }
+        Ok(Some(inner.lend_sealed()))
     }
 
     /// Takes ciphertext back of which the kernel took `count` bytes; `None` when it failed.
@@ -235,6 +254,7 @@ impl Session {
         Facts {
             is_13: inner.connection.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3),
             is_resumed: inner.connection.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
+            is_http2: inner.connection.alpn_protocol() == Some(b"h2"),
         }
     }
 }
@@ -245,6 +265,8 @@ pub struct Facts {
     /// TLS 1.3, else 1.2.
     pub is_13: bool,
     pub is_resumed: bool,
+    /// The two agreed on HTTP/2 (RFC 7301).
+    pub is_http2: bool,
 }
 
 /// What a handshake needs next.
@@ -298,6 +320,12 @@ impl Inner {
         if self.received.is_empty() {
             buffers.give_back(std::mem::take(&mut self.received));
         }
+    }
+
+    fn lend_sealed(&mut self) -> (Vec<u8>, Range<usize>) {
+        self.is_sending = true;
+        let place = self.sealed.place(0..self.sealed.len());
+        (std::mem::take(&mut self.sealed.bytes), place)
     }
 
     fn fill_sealed(&mut self, plain: usize, buffers: &Buffers) -> io::Result<()> {

@@ -4,13 +4,14 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     os::unix::net::UnixStream,
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
 };
 
 use rustix::process::Signal;
 
-use crate::harness::{Client, Coregate, Load, PATIENCE, Upstream, now, pause, wait_until};
+use crate::harness::{Client, Coregate, Load, Over, PATIENCE, Upstream, now, pause, wait_until};
 
 const HELLO: &str = "[routes]\n\"/\" = { status = 200, body = \"hello\" }\n";
 const GET: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -76,9 +77,12 @@ fn quit_under_load_fails_no_request() {
         upstream.forget();
         let mut coregate = Coregate::serving(&format!("[routes]\n\"/\" = \"http://{upstream}\"\n"), &[]);
         let address = coregate.address();
+        let given_up = AtomicBool::new(false);
+        let go_on = |_| !given_up.load(Ordering::SeqCst);
         let load = thread::scope(|scope| {
-            let keeping = (1..=4).map(|depth| scope.spawn(move || Load::keeping(address, depth, |_| true)));
-            let opening = (0..4).map(|_| scope.spawn(move || Load::opening(address, |_| true)));
+            let _over = Over(&given_up);
+            let keeping = (1..=4).map(|depth| scope.spawn(move || Load::keeping(address, depth, go_on)));
+            let opening = (0..4).map(|_| scope.spawn(move || Load::opening(address, go_on)));
             let clients: Vec<_> = keeping.chain(opening).collect();
             wait_until("some load", || upstream.connections() > 0 && upstream.lines().len() > 500);
             coregate.signal(Signal::QUIT);

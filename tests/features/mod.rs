@@ -1,5 +1,6 @@
 //! What the gateway does, by behaviour.
 
+mod aggregate;
 mod amqp;
 mod balancing;
 mod drain;
@@ -7,10 +8,15 @@ mod endings;
 mod errors;
 mod failures;
 mod forwarding;
+mod grpc;
+mod http2;
+mod http2_services;
 mod idle;
 mod issuers;
 mod limits;
 mod listeners;
+mod login;
+mod names;
 mod observing;
 mod opinions;
 mod paths;
@@ -21,7 +27,9 @@ mod routing;
 mod services;
 mod soak;
 mod spread;
+mod stores;
 mod streaming;
 mod tls;
 mod tls_services;
 mod tokens;
+mod upgrade;

@@ -4,9 +4,19 @@ use std::{
     iter::Sum,
     net::{SocketAddr, TcpStream},
     ops::Add,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use super::client::{Client, ReplyError};
+
+/// Says that something is over when it goes, however that comes: a test that fails must not wait for its clients.
+pub struct Over<'a>(pub &'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
 
 /// How a load went. A reply that is not whole, or not `200` with `ok`, panics.
 #[derive(Clone, Copy, Debug, Default)]

@@ -44,6 +44,51 @@ impl Coregate {
         coregate
     }
 
+    /// The same from a binary of its own, which may be replaced ([`Coregate::replace_binary`]).
+    #[track_caller]
+    pub fn replaceable(toml: &str) -> Self {
+        let directory = Directory::new();
+        let text = complete(toml, &directory);
+        let own = directory.path().join("coregate");
+        fs::copy(Self::binary(), &own).expect("a folder of our own");
+        let mut coregate = Self::spawn_from(&own, directory, &text, &[]);
+        coregate.accepts();
+        coregate
+    }
+
+    /// Puts another program in the place of its binary, as a package manager does.
+    pub fn replace_binary(&self, program: &Path) {
+        let (own, draft) = (self.path("coregate"), self.path("coregate.new"));
+        fs::copy(program, &draft).expect("a folder of our own");
+        fs::rename(&draft, &own).expect("a file may be renamed within its folder");
+    }
+
+    /// Replaces its configuration and tells nobody.
+    pub fn rewrite(&self, toml: &str) {
+        self.directory.write("config.toml", complete(toml, &self.directory));
+    }
+
+    /// The number of the process that serves.
+    pub fn serving_id(&self) -> u32 {
+        let text = fs::read_to_string(self.path("coregate.pid")).unwrap_or_default();
+        text.trim().parse().unwrap_or_default()
+    }
+
+    /// `coregate COMMAND` about this gateway: its exit code and what it said.
+    #[track_caller]
+    pub fn command(&self, command: &str) -> (i32, String) {
+        let output = Command::new("timeout")
+            .args(["--signal", "KILL", "90"])
+            .arg(Self::binary())
+            .args([command, "--state"])
+            .arg(self.directory.path())
+            .stdin(Stdio::null())
+            .output()
+            .expect("coreutils are part of every Debian");
+        let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
+        (output.status.code().unwrap_or(-1), said.concat())
+    }
+
     /// The same without waiting.
     #[track_caller]
     pub fn start(toml: &str, before: &[&str]) -> Self {
@@ -60,8 +105,13 @@ impl Coregate {
 
     #[track_caller]
     fn spawn(directory: Directory, text: &str, before: &[&str]) -> Self {
+        Self::spawn_from(Self::binary(), directory, text, before)
+    }
+
+    #[track_caller]
+    fn spawn_from(binary: &Path, directory: Directory, text: &str, before: &[&str]) -> Self {
         directory.write("config.toml", text);
-        let binary = Self::binary().to_str().expect("the path is text");
+        let binary = binary.to_str().expect("the path is text");
         let mut words = before.iter().copied().chain([binary, "run", "config.toml"]);
         let output = |name: &str| File::create(directory.path().join(name)).expect("a writable folder");
         let child = Command::new(words.next().expect("there is the binary at least"))
@@ -143,6 +193,11 @@ impl Coregate {
 
 impl Drop for Coregate {
     fn drop(&mut self) {
+        let successor = i32::try_from(self.serving_id()).ok().and_then(rustix::process::Pid::from_raw);
+        if let Some(successor) = successor {
+            // It may have ended.
+            let _ = rustix::process::kill_process(successor, rustix::process::Signal::KILL);
+        }
         drop(self.child.kill());
         drop(self.child.wait());
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::{
     auth,
     defaults::{self, Defaults},
-    listen,
+    issuing::OwnRoute,
+    listen, part,
     read::{self, Fields},
     reply,
     service::Services,
@@ -32,8 +33,10 @@ pub(super) struct Context<'a, 'b> {
     pub sources: &'a Sources,
 }
 
+/// The routes that are written, and those that issuers bring.
 pub(super) fn all(
     entry: Option<&Entry>,
+    own: Vec<OwnRoute>,
     context: &mut Context<'_, '_>,
     problems: &mut Problems,
 ) -> Vec<Route> {
@@ -68,9 +71,19 @@ pub(super) fn all(
             routes.extend(one(entry, &pattern, on.flatten(), node, context, problems));
         }
     }
+    for OwnRoute { pattern, action, auth, at } in own {
+        claims.push(Claim { pattern: pattern.clone(), on: None, key: at });
+        let mut route = default(&pattern, None, at, context);
+        route.target = Target::Accounts { auth, action };
+        route.max_body = route.max_body.min(ACCOUNTS_BODY_MAX);
+        routes.push(route);
+    }
     report_conflicts(&claims, context.listen, problems);
     routes
 }
+
+/// Nobody's name and password are longer.
+const ACCOUNTS_BODY_MAX: u64 = 16 * 1024;
 
 /// The requests a route is for.
 struct Claim {
@@ -124,23 +137,7 @@ fn one(
     problems: &mut Problems,
 ) -> Option<Route> {
     let defaults = context.defaults;
-    let position = context.sources.position(entry.key.at());
-    let mut route = Route {
-        pattern: pattern.clone(),
-        on,
-        target: Target::Service(0),
-        timeout: defaults.timeout,
-        max_body: defaults.max_body,
-        retry: defaults.retry.clone(),
-        strip: None,
-        rewrite: None,
-        host: HostHeader::Client,
-        raw_path: false,
-        stream: false,
-        upgrade: Vec::new(),
-        auth: None,
-        place: position.into(),
-    };
+    let mut route = default(pattern, on, entry.key.at(), context);
     let table = match &node.value {
         Value::String(text) => {
             route.target = context.services.target(text.word(), problems)?;
@@ -154,7 +151,7 @@ fn one(
     };
     let fields = Fields::new(table, &keys::ROUTE, problems);
     let templates = Templates::new(pattern);
-    let target = target(entry, &fields, &templates, context, problems);
+    let target = target(entry, &fields, pattern, &templates, context, problems);
 
     route.timeout = fields.or("timeout", route.timeout, |entry| defaults::timeout(entry, problems));
     route.max_body = fields.or("max_body", route.max_body, |entry| defaults::max_body(entry, problems));
@@ -177,12 +174,34 @@ fn one(
     Some(route)
 }
 
+/// A route as `[defaults]` has it, to nowhere yet.
+fn default(pattern: &Pattern, on: Option<usize>, at: Place, context: &Context<'_, '_>) -> Route {
+    let defaults = context.defaults;
+    Route {
+        pattern: pattern.clone(),
+        on,
+        target: Target::Service(0),
+        timeout: defaults.timeout,
+        max_body: defaults.max_body,
+        retry: defaults.retry.clone(),
+        strip: None,
+        rewrite: None,
+        host: HostHeader::Client,
+        raw_path: false,
+        stream: false,
+        upgrade: Vec::new(),
+        auth: None,
+        place: context.sources.position(at).into(),
+    }
+}
+
 const HOSTS: [(&str, HostHeader); 2] = [("client", HostHeader::Client), ("upstream", HostHeader::Upstream)];
 
 /// What the route does: exactly one of `to`, a fixed reply, a redirect.
 fn target(
     route: &Entry,
     fields: &Fields<'_>,
+    pattern: &Pattern,
     templates: &Templates<'_>,
     context: &mut Context<'_, '_>,
     problems: &mut Problems,
@@ -193,6 +212,15 @@ fn target(
             problems.error(title).at(entry.key.at(), "");
         }
     };
+    if let Some(entry) = fields.get("parts") {
+        let others = [
+            "to", "strip", "rewrite", "stream", "upgrade", "status", "body", "type", "headers", "redirect",
+            "code",
+        ];
+        refuse(&others, "parts", problems);
+        return part::aggregate(entry, fields, pattern, templates, context, problems);
+    }
+    refuse(&["conflict", "merge", "errors"], "no `parts`", problems);
     if let Some(entry) = fields.get("redirect") {
         refuse(&PROXY_ONLY, "a redirect", problems);
         refuse(&["status", "body", "type", "headers"], "a redirect", problems);
@@ -206,7 +234,7 @@ fn target(
     refuse(&["type", "headers"], "no `status` or `body`", problems);
     let Some(entry) = fields.get("to") else {
         let title = format!("route `{}` does nothing", route.key.word().shown());
-        problems.error(title).at(route.key.at(), "it needs `to`, `status` or `redirect`");
+        problems.error(title).at(route.key.at(), "it needs `to`, `parts`, `status` or `redirect`");
         return None;
     };
     let word = read::string_for(entry, "a service's name or a URL", problems)?;
@@ -359,7 +387,10 @@ mod tests {
             ],
         );
         check_wrong("'/' = 3", &["3 -> `/` must be a service, a URL, or a table, not an integer"]);
-        check_wrong("'/' = {}", &["'/' -> route `/` does nothing [it needs `to`, `status` or `redirect`]"]);
+        check_wrong(
+            "'/' = {}",
+            &["'/' -> route `/` does nothing [it needs `to`, `parts`, `status` or `redirect`]"],
+        );
         check_wrong("'/' = []", &["'/' -> a route without a target"]);
     }
 
@@ -391,7 +422,7 @@ mod tests {
 
     #[test]
     fn a_key_of_later_versions_is_unknown() {
-        for key in ["cache", "cors", "limit", "parts", "compress"] {
+        for key in ["cache", "cors", "limit", "compress"] {
             let found = from_text_title(&text(&format!("'/' = {{ to = 's', {key} = 'x' }}")));
             assert_eq!(found, format!("unknown key `{key}` in a route"));
         }

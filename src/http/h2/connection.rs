@@ -295,13 +295,25 @@ impl Connection {
         self.leave_line(stream);
         if let Some(exchange) = self.streams.remove(stream) {
             self.history.add(stream.id, past);
-            self.give_back_to_all(exchange.held, out);
+            if self.holds_for_all() {
+                self.give_back_to_all(exchange.held, out);
+            }
         }
     }
 
-    /// Offers `count` bytes of both windows to the peer again.
+    /// Whether what is not released counts against the connection's window, too.
+    ///
+    /// A server's exchanges are all one client's: the window bounds what it can make us hold. A client's responses go to strangers:
+    /// if they shared a bound, a few who do not read would stop the others' responses.
+    pub(super) fn holds_for_all(&self) -> bool {
+        self.role == Role::Server
+    }
+
+    /// Offers `count` bytes of the stream's window, and of the connection's if it counted there, to the peer again.
     pub(super) fn give_back(&mut self, stream: Stream, count: u32, out: &mut Vec<u8>) {
-        self.give_back_to_all(count, out);
+        if self.holds_for_all() {
+            self.give_back_to_all(count, out);
+        }
         let half = self.bounds.stream_window / 2;
         let Some(exchange) = self.streams.exchange(stream) else { return };
         exchange.returned += count;

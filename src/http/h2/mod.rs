@@ -22,7 +22,8 @@
 //!   fields one by one, or the lines of a head as `rewrite` writes them. The frame is whole when the writer goes.
 //! * *Sending data.* [`Connection::send_data`] takes at most one frame, as far as the windows allow, and says how much. What is left
 //!   waits in line: [`Connection::next_sender`] names the stream whose turn it is. A stream out of turn is told 0 and stands in line.
-//! * *Backpressure.* What was received counts against the windows until [`Connection::release`] says that it went on.
+//! * *Backpressure.* What was received counts against the windows until [`Connection::release`] says that it went on; a client's
+//!   connection window is given back at once, so that one response that nobody reads does not stop the others.
 //! * *Ends.* A [`Stream`] whose exchange is over is gone: its handle is dead, every call with it is harmless ([`Gone`]), and bytes
 //!   of it that were not released are given back. A [`Fault`] ends the connection: GOAWAY is in `out`; write it and close.
 //! * *Time* comes in as `now_us`, microseconds of any clock that does not go back.
@@ -32,6 +33,8 @@ mod fault;
 mod flood;
 mod frame;
 mod hpack;
+#[cfg(any(test, fuzzing))]
+pub mod invariants;
 mod message;
 mod receive;
 mod send;
@@ -87,7 +90,7 @@ pub struct Bounds {
     pub streams_max: u32,
     /// Body bytes of one exchange that may be on their way or not yet released.
     pub stream_window: u32,
-    /// The same for all exchanges together.
+    /// The same for all exchanges together; of a client, what may be on its way only.
     pub connection_window: u32,
     /// Offers extended CONNECT (RFC 8441).
     pub extended_connect: bool,

@@ -301,7 +301,11 @@ impl Connection {
         // Padding has gone nowhere.
         let overhead = payload.len() + padding;
         if overhead > 0 {
-            self.give_back(stream, u32::try_from(overhead).expect("at most 256"), turn.out);
+            let overhead = u32::try_from(overhead).expect("at most 256");
+            self.give_back(stream, overhead, turn.out);
+            if !self.holds_for_all() {
+                self.give_back_to_all(overhead, turn.out);
+            }
         }
         if left > 0 {
             self.reading = Reading::Data { stream, left, padding, ends };
@@ -330,6 +334,9 @@ impl Connection {
             return None;
         };
         exchange.held += count;
+        if !self.holds_for_all() {
+            self.give_back_to_all(count, turn.out);
+        }
         if ends {
             self.end_remote(stream, turn.out);
         }

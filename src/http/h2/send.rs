@@ -4,12 +4,13 @@ use super::{
     Connection, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, Gone, NoRoom, RequestLine, Stream,
     connection::{Leaving, Role},
     frame::{self, Kind, STREAM_MAX, flag},
-    hpack::Encoder,
+    hpack::{Encoder, has_control},
     streams::{Side, Waiting},
 };
 use crate::http::{
-    Known, Method, classify,
+    Known, Method, Span, classify,
     headers::{is_value_byte, trim_ows},
+    known::classify_in,
 };
 
 /// Payload of the largest DATA frame we send: with its header it fills a TLS record. Also what a stream may send before it is the
@@ -210,9 +211,34 @@ impl<'a> HeadWriter<'a> {
     }
 
     /// One field. Control bytes in the value become SP.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "most fields are sent as they are")]
     pub fn field(&mut self, name: &[u8], value: &[u8]) {
-        let known = classify(name);
+        self.put(name, classify(name), value);
+    }
+
+    /// The field lines of a head as [`rewrite`](crate::http::rewrite) writes them: `Name: value` CR LF, with or without the first
+    /// line and the empty last one.
+    pub fn lines(&mut self, lines: &[u8]) {
+        let mut rest = lines;
+        while !rest.is_empty() {
+            let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+            let line = rest[..end].strip_suffix(b"\r").unwrap_or(&rest[..end]);
+            // A first line has a space before its first colon.
+            if let Some(name_len @ 1..) = memchr::memchr2(b':', b' ', line)
+                && line[name_len] == b':'
+            {
+                // A name that lies in a longer text is classified without being copied.
+                let known = match u16::try_from(name_len) {
+                    Ok(len) => classify_in(rest, Span { start: 0, len }),
+                    Err(_) => Known::Other,
+                };
+                self.put(&line[..name_len], known, &line[name_len + 1..]);
+            }
+            rest = rest.get(end + 1..).unwrap_or_default();
+        }
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "most fields are sent as they are")]
+    fn put(&mut self, name: &[u8], known: Known, value: &[u8]) {
         let value = trim_ows(value);
         match known {
             Known::Connection
@@ -225,26 +251,12 @@ impl<'a> HeadWriter<'a> {
             Known::Te if !value.eq_ignore_ascii_case(b"trailers") => return,
             _ => {}
         }
-        if value.iter().all(|byte| is_value_byte(*byte)) {
-            self.encoder.field(name, known, value, self.out);
-        } else {
-            let clean = |byte: &u8| if is_value_byte(*byte) { *byte } else { b' ' };
-            let clean: Vec<_> = value.iter().map(clean).collect();
-            self.encoder.field(name, known, trim_ows(&clean), self.out);
+        if !has_control(value) {
+            return self.encoder.field(name, known, value, self.out);
         }
-    }
-
-    /// The field lines of a head as [`rewrite`](crate::http::rewrite) writes them: `Name: value` CR LF, with or without the first
-    /// line and the empty last one.
-    pub fn lines(&mut self, lines: &[u8]) {
-        for line in lines.split(|byte| *byte == b'\n') {
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
-            // A first line has a space before its first colon.
-            match memchr::memchr2(b':', b' ', line) {
-                Some(end) if end > 0 && line[end] == b':' => self.field(&line[..end], &line[end + 1..]),
-                Some(_) | None => {}
-            }
-        }
+        let clean = |byte: &u8| if is_value_byte(*byte) { *byte } else { b' ' };
+        let clean: Vec<_> = value.iter().map(clean).collect();
+        self.encoder.field(name, known, trim_ows(&clean), self.out);
     }
 }
 

@@ -58,9 +58,13 @@ impl Kind {
 
 /// Whether a value may stand in a message: no control byte but HTAB, no white space at an end (RFC 9113 §8.2.1).
 fn is_clean(value: &[u8]) -> bool {
-    // Without a way out of the loop, it is done with wide registers.
-    let control =
-        value.iter().fold(false, |found, byte| found | (*byte < b' ' && *byte != b'\t') | (*byte == 127));
     let space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-    !control && !space(value.first()) && !space(value.last())
+    !has_control(value) && !space(value.first()) && !space(value.last())
+}
+
+/// Whether there is a control byte but HTAB.
+#[inline]
+pub(super) fn has_control(value: &[u8]) -> bool {
+    // Without a way out of the loop, it is done with wide registers.
+    value.iter().fold(false, |found, byte| found | (*byte < b' ' && *byte != b'\t') | (*byte == 127))
 }

@@ -290,3 +290,25 @@ fn before_our_settings_are_acknowledged_the_first_window_is_the_usual_one() {
     server.feed(&headers(3, 0, POST));
     server.refuses(&data(3, 0, &"x".repeat(1001)), Fault::FlowControl);
 }
+
+#[test]
+fn responses_that_nobody_reads_stop_no_others() {
+    let bounds = Bounds { stream_window: 16_000, connection_window: 65_535, ..Bounds::default() };
+    let mut client = Side::client(bounds);
+    let line = RequestLine { method: b"GET", scheme: b"https", authority: b"a", path: b"/", protocol: None };
+    for _ in 0..20 {
+        assert!(client.connection.request(&line, true, &mut client.out).is_ok());
+    }
+    client.forget();
+    let mut updates = Vec::new();
+    for number in 0..20 {
+        let id = 2 * number + 1;
+        client.feed(&[headers(id, 0, ":status: 200"), data(id, 0, &"x".repeat(16_000))].concat());
+        updates.append(&mut client.said());
+    }
+    assert_eq!(updates, vec!["WINDOW_UPDATE 0 48000"; 6]);
+    // Each is held by its own window.
+    client.connection.release(Stream { id: 1, slot: 0 }, 9000, &mut client.out);
+    assert_eq!(client.said(), ["WINDOW_UPDATE 1 9000"]);
+    client.refuses(&data(3, 0, "x"), Fault::FlowControl);
+}

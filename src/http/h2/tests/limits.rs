@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::http::BadHead;
+use proptest::prelude::*;
 
 const SECOND: u64 = 1_000_000;
 
@@ -256,4 +257,37 @@ fn a_warm_connection_does_not_grow() {
         sizes.push((stream.slot, server.connection.line.capacity(), server.message.fields.capacity()));
     }
     assert!(sizes[1..].iter().all(|size| *size == sizes[1]));
+}
+
+proptest! {
+    #[test]
+    fn any_frames_are_understood_or_refused(
+        role in 0u8..2,
+        frames in proptest::collection::vec(
+            (
+                prop_oneof![8 => 0u8..10, 1 => any::<u8>()],
+                any::<u8>(),
+                0u32..12,
+                prop_oneof![
+                    Just(block(GET)), Just(block(POST)), Just(b"\x88".to_vec()), Just(b"\x82\x87\x84".to_vec()), Just(vec![0; 4]),
+                    Just(vec![0; 8]), Just(block("content-length: 2")), Just(Vec::new()), proptest::collection::vec(any::<u8>(), 0..40),
+                ],
+            ),
+            0..12,
+        ),
+    ) {
+        let mut bytes = vec![role];
+        for (kind, flags, stream, payload) in frames {
+            bytes.extend_from_slice(&frame(kind, flags & 0x2d, stream, &payload));
+        }
+        invariants::connection(&bytes);
+    }
+
+    #[test]
+    fn any_block_is_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+        invariants::block(&bytes);
+        let mut framed = vec![0];
+        framed.extend_from_slice(&frame(1, END_STREAM | END_HEADERS, 1, &[&block(GET)[..], &bytes].concat()));
+        invariants::connection(&framed);
+    }
 }

@@ -5,6 +5,7 @@ mod flow;
 mod frames;
 mod limits;
 mod messages;
+mod oracle;
 
 use super::*;
 use crate::http::BodyLength;
