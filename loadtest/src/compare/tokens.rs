@@ -170,7 +170,7 @@ mod tests {
         let rsa = RsaKeyPair::from_pkcs8(&rsa_key().unwrap()).unwrap();
         let public = rsa.public().as_ref().to_vec();
         let secret = hmac::Key::new(hmac::HMAC_SHA256, b"secret");
-        for key in [Key::Secret(secret.clone()), Key::Ec(ec), Key::Rsa(rsa)] {
+        for key in [Key::Secret(secret), Key::Ec(ec), Key::Rsa(rsa)] {
             let token = key.token(1, 1000, &random).unwrap();
             assert_ne!(token, key.token(2, 1000, &random).unwrap());
             let (text, signature) = token.rsplit_once('.').unwrap();
