@@ -8,6 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, RSA_PKCS1_SHA256, RsaKeyPair};
 use ring::{hmac, rand};
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde::{Deserialize, Serialize};
 
 use crate::Failure;
@@ -122,15 +124,13 @@ impl Key {
 /// A private key of 2048 bits, in PKCS #8: made by OpenSSL's program, as ring makes none.
 fn rsa_key() -> Result<Vec<u8>, Failure> {
     let mut command = Command::new("openssl");
-    command.args(["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-outform", "DER"]);
+    command.args(["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]);
     let output = command.output().map_err(|error| {
         Failure(format!("openssl, which makes the key for RS256, cannot be run: {error}"))
     })?;
-    if output.status.success() {
-        Ok(output.stdout)
-    } else {
-        Err(Failure(format!("openssl genpkey: {}", String::from_utf8_lossy(&output.stderr))))
-    }
+    let key = PrivatePkcs8KeyDer::from_pem_slice(&output.stdout);
+    key.map(|key| key.secret_pkcs8_der().to_vec())
+        .map_err(|_| Failure(format!("openssl genpkey: {}", String::from_utf8_lossy(&output.stderr))))
 }
 
 /// RFC 4648 §5, without padding.
