@@ -49,6 +49,7 @@ pub const TOP: Keys = Keys {
         key("admin", "address of metrics, health and API; false turns it off"),
         key("shards", "threads that serve, each with a core: \"auto\" or a number"),
         key("driver", "how a shard talks to the kernel: \"auto\", \"io_uring\" or \"epoll\""),
+        key("user", "who serves when root starts it: \"name\" or \"name:group\""),
         key("state", "directory for what must survive a restart"),
         key("tls", "certificates for https:// listeners; without it, one for trying things out is made"),
         key("trusted_proxies", "networks whose X-Forwarded-* headers are believed"),

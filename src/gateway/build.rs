@@ -397,6 +397,7 @@ fn keep_what_needs_a_restart(
     note("admin", config.admin != running.admin);
     note("shards", config.shards != running.shards);
     note("driver", config.driver != running.driver);
+    note("user", config.user != running.user);
     note("state", config.state != running.state);
 
     for route in &mut config.routes {
@@ -415,6 +416,7 @@ fn keep_what_needs_a_restart(
     config.admin = running.admin;
     config.shards = running.shards;
     config.driver = running.driver;
+    config.user.clone_from(&running.user);
     config.state.clone_from(&running.state);
     Ok(())
 }
