@@ -5,6 +5,7 @@ use std::{borrow::Cow, fmt};
 use crate::{
     auth::Reject,
     bus,
+    control::accounts::Refusal,
     http::{BadBody, BadHead, BadPath},
     observe::Why,
     upstream::Fault,
@@ -20,6 +21,8 @@ pub enum Failure {
     Client(ClientFault),
     /// The token does not do, by the rules of the snapshot's guard of that index. The reply says what would (RFC 6750).
     Denied { reject: Reject, guard: usize },
+    /// An issuer of our own does not do what it was asked for.
+    Account(Refusal),
     /// The service can fix it.
     Upstream(UpstreamFault),
     /// The operator can fix it: a limit was reached. The reply carries `Retry-After`.
@@ -125,6 +128,13 @@ impl Failure {
                 | Reject::NotYet
                 | Reject::Revoked => 401,
             },
+            Self::Account(refusal) => match refusal {
+                Refusal::Malformed(_) => 400,
+                Refusal::WrongCredentials | Refusal::BadToken => 401,
+                Refusal::UnknownType => 415,
+                Refusal::Throttled { .. } | Refusal::Busy => 429,
+                Refusal::Unavailable => 503,
+            },
             Self::Upstream(fault) => match fault {
                 UpstreamFault::NoEndpoint => 503,
                 UpstreamFault::ConnectRefused
@@ -182,6 +192,12 @@ impl Failure {
                 Reject::Claim => Why::ClaimMissing,
                 Reject::NoKeys => Why::KeysUnavailable,
             },
+            Self::Account(refusal) => match refusal {
+                Refusal::Malformed(_) | Refusal::UnknownType => Why::BadRequest,
+                Refusal::WrongCredentials | Refusal::BadToken => Why::LoginRefused,
+                Refusal::Throttled { .. } => Why::LoginThrottled,
+                Refusal::Busy | Refusal::Unavailable => Why::AccountsUnavailable,
+            },
             Self::Upstream(fault) => match fault {
                 UpstreamFault::NoEndpoint => Why::NoEndpoint,
                 UpstreamFault::ConnectRefused => Why::ConnectRefused,
@@ -223,6 +239,17 @@ impl Failure {
                 ClientFault::PlainHttp => "This port speaks HTTPS; the address begins with https://.",
             },
             Self::Denied { reject, .. } => return sentence(reject.text()),
+            Self::Account(refusal) => match refusal {
+                Refusal::Malformed(what) => what,
+                Refusal::UnknownType => {
+                    "The body is neither application/json nor application/x-www-form-urlencoded."
+                }
+                Refusal::WrongCredentials => "The name or the password is wrong.",
+                Refusal::BadToken => "The token is none of ours, has expired, or was used before.",
+                Refusal::Throttled { .. } => "Too many attempts failed; see Retry-After.",
+                Refusal::Busy => "Too many log in at once; see Retry-After.",
+                Refusal::Unavailable => "Accounts cannot be reached now.",
+            },
             Self::Upstream(UpstreamFault::NoEndpoint) => {
                 "The service has no endpoint that can take a request now."
             }
@@ -252,9 +279,14 @@ impl Failure {
             Self::Upstream(UpstreamFault::NoEndpoint) | Self::Denied { reject: Reject::NoKeys, .. } => {
                 Some(5)
             }
+            Self::Account(Refusal::Throttled { retry_after }) => Some(retry_after),
+            Self::Account(Refusal::Busy) => Some(1),
+            Self::Account(Refusal::Unavailable) => Some(5),
             Self::Upstream(UpstreamFault::Broker(bus::Fault::Down | bus::Fault::Refused)) => Some(5),
             Self::Upstream(UpstreamFault::Broker(bus::Fault::Busy)) => Some(1),
-            Self::Client(_) | Self::Denied { .. } | Self::Upstream(_) | Self::Bug(_) => None,
+            Self::Account(_) | Self::Client(_) | Self::Denied { .. } | Self::Upstream(_) | Self::Bug(_) => {
+                None
+            }
         }
     }
 
@@ -271,7 +303,10 @@ impl Failure {
                     | ClientFault::MethodNotServed
                     | ClientFault::Closed
             ),
-            Self::Denied { .. } | Self::Upstream(_) | Self::Overload(Overload::Service) => false,
+            Self::Denied { .. }
+            | Self::Account(_)
+            | Self::Upstream(_)
+            | Self::Overload(Overload::Service) => false,
             Self::Overload(Overload::Connections) | Self::Bug(_) => true,
         }
     }

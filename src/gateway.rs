@@ -31,7 +31,7 @@ use self::{
 };
 use crate::{
     config::{Config, Driver, Loaded, Shards},
-    control::{self, Chore, Control, Notifier, Report, Signals},
+    control::{self, Chore, Control, Notifier, Report, Signals, accounts},
     listener::Spread,
     observe::{Metrics, NamesCell, event, writer},
     runtime::{DriverUsed, Postbox, Runtime, Socket, mailbox, why_blocked},
@@ -223,6 +223,7 @@ impl Gateway {
         }
         let neighbours: Arc<[_]> = gateway.shards.iter().cloned().collect();
         let spread = Arc::new(Spread::new(count));
+        let (ask_accounts, questions) = tokio::sync::mpsc::channel(accounts::QUESTIONS_MAX);
         let pinned = matches!(options_shards(count, cores.len()), Pinning::OnePerCore);
         for (number, (access, mailbox)) in access.into_iter().zip(mailboxes).enumerate() {
             let own: Vec<_> = sockets
@@ -243,6 +244,7 @@ impl Gateway {
                 shards: Arc::clone(&neighbours),
                 spread: Arc::clone(&spread),
                 postbox,
+                accounts: ask_accounts.clone(),
                 access,
                 events: log.handle().events(),
                 connections_max: connections_max.div_ceil(count),
@@ -266,6 +268,11 @@ impl Gateway {
             first,
             follow: Some(follow),
             keys: builder_keys,
+            accounts: control::Accounts {
+                settings: builder.accounts(),
+                questions,
+                revocations: builder.revocations(),
+            },
             chores: vec![Chore {
                 every: tls::ROTATE_EVERY,
                 run: Box::new(move || tls::rotate(&ticket_keys)),

@@ -7,6 +7,17 @@ pub const RETRY_BODY_BYTES_MAX: u64 = 64 * 1024;
 /// Informational responses (1xx) a service may send before its final one.
 pub const INFORMATIONAL_MAX: u32 = 10;
 
+/// How long an address of a host name is used before the name is looked up again, whatever its records say: a record of 0 s must not
+/// become a storm of questions, and one of a week must not outlive its server.
+pub const RESOLVE_TTL_MIN: Duration = Duration::from_secs(1);
+pub const RESOLVE_TTL_MAX: Duration = Duration::from_secs(300);
+/// The same where the system's resolver was asked, which does not say.
+pub const RESOLVE_TTL_SYSTEM: Duration = Duration::from_secs(30);
+/// For all names of a configuration together, at start and at each reload; those that take longer are down until they are known.
+pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Addresses of one name that become endpoints.
+pub const RESOLVE_ADDRESSES_MAX: usize = 256;
+
 /// Calls to a broker under way at once, for each service: `in_flight`.
 pub const BROKER_CALLS_MAX: usize = 4096;
 /// The largest reply through a broker: `max_reply`.

@@ -7,7 +7,11 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use coregate::{
-    Gateway, cli,
+    Gateway,
+    cli::{
+        self,
+        accounts::{KeysCommand, Mint, UserCommand},
+    },
     control::Command as Asked,
     gateway::life::{self, say},
     runtime::DriverUsed,
@@ -42,6 +46,21 @@ enum Command {
     Reload(Ask),
     /// Let the running gateway start its binary anew and hand its sockets over. No connection is lost.
     Upgrade(Ask),
+    /// Add, list and change the users of an issuer, and end their sessions.
+    User(UserCommand),
+    /// List, rotate and import the keys of an issuer.
+    Keys(KeysCommand),
+    /// Make tokens, and look into them.
+    #[command(subcommand)]
+    Token(Token),
+}
+
+#[derive(Subcommand)]
+enum Token {
+    /// Print a token that an issuer of ours signed.
+    Mint(Mint),
+    /// Show what the token on standard input says, without verifying anything.
+    Inspect,
 }
 
 #[derive(clap::Args)]
@@ -73,6 +92,10 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.command {
         Some(Command::Check { config, print }) => ExitCode::from(cli::check::check(config.as_deref(), print)),
+        Some(Command::User(command)) => ExitCode::from(cli::accounts::user(command)),
+        Some(Command::Keys(command)) => ExitCode::from(cli::accounts::keys(command)),
+        Some(Command::Token(Token::Mint(command))) => ExitCode::from(cli::accounts::mint(command)),
+        Some(Command::Token(Token::Inspect)) => ExitCode::from(cli::accounts::inspect()),
         Some(Command::Run(run)) => serve(&run),
         Some(Command::Reload(which)) => ask(Asked::Reload, which),
         Some(Command::Upgrade(which)) => ask(Asked::Upgrade, which),

@@ -1,5 +1,6 @@
 //! One request, top to bottom.
 
+mod accounts;
 mod authenticate;
 
 use std::{sync::Arc, time::Duration};
@@ -60,6 +61,10 @@ pub async fn request<'s>(
         Target::Service(index) => {
             let response = call(request, route, &snapshot.services[*index], snapshot, shard).await?; // 408, 413, 502…504
             Ok(Reply::Response(response, route))
+        }
+        Target::Accounts { issuer, action } => {
+            let made = accounts::answer(request, route, issuer, *action, snapshot, shard).await?; // 400, 401, 413, 415, 429, 503
+            Ok(Reply::Made(Box::new(made)))
         }
         Target::Amqp(index) => {
             let made = publish(request, route, &snapshot.amqp[*index], snapshot, shard).await?; // 408, 413, 502…504
@@ -190,7 +195,7 @@ async fn call(
         rules: listener.rules,
         retry: &route.retry,
         key,
-        timeout: route.timeout,
+        timeout: view.grpc_timeout().map_or(route.timeout, |limit| limit.min(route.timeout)),
         patience: snapshot.limits.body_timeout,
     };
     let result = upstream::send(&shard.upstreams, service, &mut outgoing).await;

@@ -10,13 +10,13 @@ use std::{
 };
 
 use rustls::ServerConfig;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     auth::Desk,
     bus,
     clock::Tick,
-    control::Report,
+    control::{Report, accounts},
     http::{date, id},
     listener::{self, HandedOver, Spread},
     observe::{Ended, Gauges, Metrics, access, event},
@@ -25,6 +25,7 @@ use crate::{
         StreamHandle, Timers, Turnstile, Waiting, pin_to_core, sleep, spawn,
     },
     snapshot::{HeldSnapshot, SnapshotCell, SnapshotReader},
+    tls,
     upstream::Upstreams,
 };
 
@@ -62,6 +63,8 @@ pub struct Plan {
     pub spread: Arc<Spread>,
     /// Of the same mailbox, for the answers to this shard's questions.
     pub postbox: Postbox<Message>,
+    /// Where issuers of our own are asked.
+    pub accounts: mpsc::Sender<accounts::Question>,
     /// Where calls to brokers go.
     pub bus: bus::Postbox,
     pub access: access::Log,
@@ -84,6 +87,8 @@ pub struct Shard {
     pub handshakes: Rc<Turnstile>,
     /// What other threads were asked.
     pub waiting: Rc<Waiting>,
+    /// Where issuers of our own are asked.
+    pub accounts: mpsc::Sender<accounts::Question>,
     /// Where tokens are looked at.
     pub desk: RefCell<Desk>,
     pub bus: bus::Postbox,
@@ -114,7 +119,10 @@ pub struct Live {
     shard: Rc<Shard>,
     place: Cell<usize>,
     handle: StreamHandle,
-    serving: Cell<bool>,
+    /// Requests under way.
+    serving: Cell<u32>,
+    /// Told when the shard begins to drain.
+    at_drain: RefCell<Option<Box<dyn Fn()>>>,
     request_id: Cell<[u8; 36]>,
     counted: Cell<bool>,
 }
@@ -138,6 +146,7 @@ pub fn run(plan: Plan) {
         shards,
         spread,
         postbox,
+        accounts,
         bus,
         access,
         events,
@@ -187,6 +196,7 @@ pub fn run(plan: Plan) {
             handshakes,
             desk: RefCell::new(Desk::new(seed.rotate_left(17))),
             waiting: Waiting::new(postbox, Message::Answer),
+            accounts,
             bus,
             connections_max,
             spread,
@@ -335,7 +345,10 @@ impl Shard {
         let until = self.timers.clock.after(DRAIN_GRACE);
         self.idle_until.set(until);
         for live in self.connections.borrow().iter().flatten() {
-            if !live.serving.get() {
+            if let Some(tell) = &*live.at_drain.borrow() {
+                tell();
+            }
+            if live.serving.get() == 0 {
                 live.handle.expect_until(until, &self.timers);
             }
         }
@@ -345,7 +358,7 @@ impl Shard {
     /// for, so this is how it is noticed.
     fn let_go_of_the_gone(&self) {
         let connections = self.connections.borrow();
-        connections.iter().flatten().filter(|live| live.serving.get()).for_each(|live| {
+        connections.iter().flatten().filter(|live| live.serving.get() > 0).for_each(|live| {
             live.handle.end_partner_if_broken();
         });
     }
@@ -398,7 +411,9 @@ impl Shard {
             return None;
         }
         // This shard's own: nobody else counts these references.
-        snapshot.tls.get(self.number).cloned()
+        let config = snapshot.tls.get(self.number)?;
+        let http2 = snapshot.listeners[listener].http2;
+        Some(if http2 { Arc::clone(config) } else { tls::without_http2(config) })
     }
 
     /// Whether a connection begins with a proxy's header: where the listener says so, and a trusted proxy made it. Who comes by a
@@ -484,7 +499,8 @@ impl Shard {
             shard: Rc::clone(self),
             place: Cell::new(place),
             handle: stream.handle(),
-            serving: Cell::new(false),
+            serving: Cell::new(0),
+            at_drain: RefCell::new(None),
             request_id: Cell::new([b'-'; 36]),
             counted: Cell::new(true),
         });
@@ -528,14 +544,27 @@ impl Shard {
 impl Live {
     /// A request begins; from now on draining waits for it.
     pub fn begin(&self) {
-        self.serving.set(true);
+        self.serving.set(self.serving.get() + 1);
         self.shard.in_flight.set(self.shard.in_flight.get() + 1);
     }
 
     pub fn end(&self) {
-        if self.serving.replace(false) {
+        if self.serving.get() > 0 {
+            self.serving.set(self.serving.get() - 1);
             self.shard.in_flight.set(self.shard.in_flight.get() - 1);
         }
+    }
+
+    /// Has `tell` told when the shard begins to drain. It may be told more than once.
+    pub fn at_drain(&self, tell: impl Fn() + 'static) {
+        *self.at_drain.borrow_mut() = Some(Box::new(tell));
+    }
+
+    /// The task of one of several requests panicked; the connection goes on.
+    pub fn request_panicked(&self, text: &str) {
+        let id = self.request_id.get();
+        self.shard.metrics.borrow_mut().counters.panics += 1;
+        event::error("connection", format_args!("panic: {text} request_id={}", String::from_utf8_lossy(&id)));
     }
 
     /// Notes the id of the request being served, for the report of a panic.
@@ -548,7 +577,10 @@ impl Live {
         if !self.counted.replace(false) {
             return;
         }
-        self.end();
+        while self.serving.get() > 0 {
+            self.end();
+        }
+        *self.at_drain.borrow_mut() = None;
         let shard = &self.shard;
         shard.metrics.borrow_mut().connection_closed(ended);
         shard.open.set(shard.open.get() - 1);

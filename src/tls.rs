@@ -9,7 +9,7 @@ use std::{fmt, sync::Arc};
 
 use ring::digest;
 use rustls::{
-    RootCertStore, ServerConfig, SupportedProtocolVersion,
+    ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
     crypto::CryptoProvider,
     pki_types::CertificateDer,
     server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
@@ -122,12 +122,26 @@ fn server_config(offer: &Offer, keys: &Arc<TicketKeys>) -> Result<Arc<ServerConf
         .with_protocol_versions(offer.min.and_later())?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(names));
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = Arc::new(Ticketer::new(Arc::clone(keys), Clients::digest(offer.clients.as_ref())));
     // One is enough for the next connection, which gets the next one.
     config.send_tls13_tickets = 1;
     Ok(Arc::new(config))
+}
+
+/// The same for a connection on which these protocols are offered, the preferred one first.
+pub fn offering(config: &ClientConfig, protocols: &[&[u8]]) -> Arc<ClientConfig> {
+    let mut config = config.clone();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    Arc::new(config)
+}
+
+/// The same for a listener that does not speak HTTP/2.
+pub fn without_http2(config: &ServerConfig) -> Arc<ServerConfig> {
+    let mut config = config.clone();
+    config.alpn_protocols.retain(|protocol| protocol != b"h2");
+    Arc::new(config)
 }
 
 fn client_verifier(

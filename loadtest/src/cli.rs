@@ -79,6 +79,12 @@ pub struct Run {
     /// A connection for every request
     #[arg(long)]
     pub new_connections: bool,
+    /// HTTP/2, several requests at a time on each connection: by ALPN over TLS, else with prior knowledge
+    #[arg(long, conflicts_with = "new_connections")]
+    pub h2: bool,
+    /// Requests at a time on each HTTP/2 connection, as far as the server allows
+    #[arg(long, default_value_t = 10, requires = "h2")]
+    pub streams: usize,
     /// Certificates (PEM) that an https server must be vouched for by; without it every certificate will do
     #[arg(long)]
     pub ca: Option<PathBuf>,

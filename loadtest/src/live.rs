@@ -12,26 +12,42 @@ const PLAIN_EVERY: Duration = Duration::from_secs(5);
 const BAR: usize = 40;
 
 pub struct Live {
+    /// What it is about, where that changes.
+    name: String,
     terminal: bool,
     /// Lines drawn last time, to be drawn over.
     drawn: usize,
     last: Duration,
     successes: u64,
-    plain_next: Duration,
+    /// `None`: only terminals are shown anything.
+    plain_next: Option<Duration>,
 }
 
 impl Live {
     pub fn new() -> Self {
-        let terminal = std::io::stdout().is_terminal();
-        Self { terminal, drawn: 0, last: Duration::ZERO, successes: 0, plain_next: PLAIN_EVERY }
+        Self { plain_next: Some(PLAIN_EVERY), ..Self::over("") }
+    }
+
+    /// For a part of something longer that has lines of its own: drawn on terminals alone, and gone with [`Live::clear`].
+    pub fn over(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            terminal: std::io::stdout().is_terminal(),
+            drawn: 0,
+            last: Duration::ZERO,
+            successes: 0,
+            plain_next: None,
+        }
     }
 
     /// Shows `tally` after `passed` of `total`.
     pub fn show(&mut self, tally: &Tally, passed: Duration, total: Duration) {
-        if !self.terminal && passed < self.plain_next {
-            return;
+        if !self.terminal {
+            if self.plain_next.is_none_or(|next| passed < next) {
+                return;
+            }
+            self.plain_next = Some(passed + PLAIN_EVERY);
         }
-        self.plain_next = passed + PLAIN_EVERY;
         let seconds = passed.saturating_sub(self.last).as_secs_f64().max(1e-9);
         let rate = precise(tally.successes() - self.successes.min(tally.successes())) / seconds;
         (self.last, self.successes) = (passed, tally.successes());
@@ -41,11 +57,12 @@ impl Live {
             let over = if self.drawn > 0 { format!("\x1b[{}A\r\x1b[J", self.drawn) } else { String::new() };
             self.drawn = 4;
             format!(
-                "{over}{} {:.1} / {:.1} s\n{rate:>10.0} req/s  {} answered, {} failed\n\
+                "{over}{} {:.1} / {:.1} s  {}\n{rate:>10.0} req/s  {} answered, {} failed\n\
                  p50 {:>8}   p99 {:>8}   p99.9 {:>8}   max {:>8}\n\n",
                 bar(passed, total),
                 passed.as_secs_f64(),
                 total.as_secs_f64(),
+                self.name,
                 tally.successes(),
                 tally.failed(),
                 micros(latency.p50),
@@ -65,6 +82,15 @@ impl Live {
         };
         // Nobody may be watching any more; the run goes on.
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    }
+
+    /// Takes back what was drawn.
+    pub fn clear(&mut self) {
+        if self.drawn > 0 {
+            let mut out = std::io::stdout().lock();
+            let _ = write!(out, "\x1b[{}A\r\x1b[J", self.drawn).and_then(|()| out.flush());
+            self.drawn = 0;
+        }
     }
 }
 

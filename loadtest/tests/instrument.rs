@@ -32,6 +32,7 @@ fn plan(target: SocketAddr, connections: usize, pace: Pace) -> Plan {
         timeout: Duration::from_secs(5),
         new_connections: false,
         tls: None,
+        streams: None,
     }
 }
 
@@ -275,4 +276,152 @@ fn handshakes_are_resumed_or_full_as_asked() {
     let mut stream = std::net::TcpStream::connect(target).unwrap();
     assert!(other.try_on(&mut stream).is_err(), "a certificate for somebody else");
     std::fs::remove_file(&file).unwrap();
+}
+
+/// How a server over HTTP/2 behaves.
+#[derive(Clone, Copy)]
+struct H2Server {
+    /// Bytes of every body, in pieces of some size.
+    body: usize,
+    /// Requests that it takes at once.
+    streams: u32,
+    /// Bytes of a request's body that it takes before it has looked at them.
+    window: u32,
+    /// Each connection ends in good order after so many requests.
+    requests_each: Option<usize>,
+    /// One of so many requests is reset.
+    reset_every: Option<usize>,
+}
+
+const H2_SERVER: H2Server =
+    H2Server { body: 1024, streams: 100, window: 65_535, requests_each: None, reset_every: None };
+
+/// Serves HTTP/2 with prior knowledge by the implementation that most Rust servers have; `seen` gets path, `x-n` and body of
+/// every request.
+fn h2_server(behaviour: H2Server) -> (SocketAddr, std::sync::mpsc::Receiver<(String, String, Vec<u8>)>) {
+    let (give, take) = std::sync::mpsc::channel();
+    let (say, seen) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let tasks = tokio::task::LocalSet::new();
+        tasks.block_on(&runtime, async move {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            give.send(listener.local_addr().unwrap()).unwrap();
+            loop {
+                let (socket, _) = listener.accept().await.unwrap();
+                tokio::task::spawn_local(serve_h2(socket, behaviour, say.clone()));
+            }
+        });
+    });
+    (take.recv().unwrap(), seen)
+}
+
+async fn serve_h2(
+    socket: tokio::net::TcpStream,
+    behaviour: H2Server,
+    say: std::sync::mpsc::Sender<(String, String, Vec<u8>)>,
+) {
+    let mut server = h2::server::Builder::new();
+    server.max_concurrent_streams(behaviour.streams).initial_window_size(behaviour.window);
+    let Ok(mut connection) = server.handshake::<_, bytes::Bytes>(socket).await else { return };
+    let mut count = 0;
+    while let Some(Ok((request, mut respond))) = connection.accept().await {
+        count += 1;
+        if behaviour.reset_every.is_some_and(|every| count % every == 0) {
+            respond.send_reset(h2::Reason::REFUSED_STREAM);
+            continue;
+        }
+        if behaviour.requests_each == Some(count) {
+            connection.graceful_shutdown();
+        }
+        let say = say.clone();
+        tokio::task::spawn_local(async move {
+            let n = request.headers().get("x-n").map_or("", |value| value.to_str().unwrap()).to_owned();
+            let path = request.uri().path().to_owned();
+            let mut body = request.into_body();
+            let mut bytes = Vec::new();
+            while let Some(Ok(part)) = body.data().await {
+                let _ = body.flow_control().release_capacity(part.len());
+                bytes.extend_from_slice(&part);
+            }
+            let _ = say.send((path, n, bytes));
+            let response =
+                http::Response::builder().header("server", "test").header("x-a", "b").body(()).unwrap();
+            let Ok(mut out) = respond.send_response(response, behaviour.body == 0) else { return };
+            if behaviour.body > 0 {
+                let _ = out.send_data(bytes::Bytes::from(vec![b'y'; behaviour.body]), true);
+            }
+        });
+    }
+}
+
+fn h2_plan(target: SocketAddr, connections: usize, streams: usize, pace: Pace) -> Plan {
+    Plan { streams: Some(streams), ..plan(target, connections, pace) }
+}
+
+#[test]
+fn http2_is_counted_and_timed_as_http1_is() {
+    for body in [0, 1024, 300_000] {
+        let (target, _seen) = h2_server(H2Server { body, ..H2_SERVER });
+        let mut plan = h2_plan(target, 3, 5, open(200.0));
+        plan.expect.body = Some(vec![b'y'; body]);
+        let tally = offer(plan.clone(), 1000);
+        assert!(
+            (198..=202).contains(&tally.successes()) && tally.failed() + tally.unanswered == 0,
+            "{tally:?}"
+        );
+        plan.pace = Pace::Closed;
+        let tally = offer(plan.clone(), 500);
+        assert!(tally.successes() > 20 && tally.failed() == 0, "{tally:?}");
+        plan.expect.body = Some(vec![b'z'; body.max(1)]);
+        let tally = offer(plan, 300);
+        assert!(tally.successes() == 0 && tally.failures.get(&Failed::Body).is_some(), "{tally:?}");
+    }
+}
+
+#[test]
+fn http2_requests_arrive_as_they_were_meant() {
+    let (target, seen) = h2_server(H2Server { window: 1000, ..H2_SERVER });
+    let body = vec![b'b'; 5000];
+    let mut plan = h2_plan(target, 1, 4, open(100.0));
+    let form = |n: &str| Form {
+        method: "POST".to_owned(),
+        headers: vec![("X-N".to_owned(), n.to_owned()), ("Connection".to_owned(), "close".to_owned())],
+        body: body.clone(),
+    };
+    let place = |path: &str| [("stub".to_owned(), path.to_owned())];
+    plan.requests = Requests::new(&form("0"), &place("/0"));
+    plan.requests.add(&form("1"), &place("/1"));
+    let tally = offer(plan, 1000);
+    assert!((99..=101).contains(&tally.successes()) && tally.failed() == 0, "{tally:?}");
+    let requests: Vec<_> = seen.try_iter().collect();
+    for (path, n, arrived) in &requests {
+        assert!(path[1..] == *n && *arrived == body, "{path} {n} {} bytes", arrived.len());
+    }
+    let odd = requests.iter().filter(|(_, n, _)| n == "1").count();
+    assert!((49..=51).contains(&odd) && (99..=101).contains(&requests.len()), "{odd} of {}", requests.len());
+}
+
+#[test]
+fn an_http2_server_may_end_connections_refuse_requests_and_allow_few() {
+    // A connection that says goodbye is replaced, and no request is lost by it.
+    let (target, _seen) = h2_server(H2Server { requests_each: Some(20), ..H2_SERVER });
+    let tally = offer(h2_plan(target, 2, 3, open(200.0)), 1000);
+    assert!((198..=202).contains(&tally.successes()), "{tally:?}");
+    // What is reset is a failure, and only that.
+    let (target, _seen) = h2_server(H2Server { reset_every: Some(10), ..H2_SERVER });
+    let tally = offer(h2_plan(target, 2, 3, open(200.0)), 1000);
+    assert!((15..=25).contains(&tally.failed()) && tally.successes() >= 175, "{tally:?}");
+    // Of more places than the server has streams some stay empty.
+    let (target, _seen) = h2_server(H2Server { streams: 2, ..H2_SERVER });
+    let tally = offer(h2_plan(target, 1, 8, open(200.0)), 1000);
+    assert!((198..=202).contains(&tally.successes()) && tally.failed() == 0, "{tally:?}");
+}
+
+#[test]
+fn what_is_no_http2_is_never_a_success() {
+    // A stub that speaks HTTP/1.1 alone answers nothing that HTTP/2 could use.
+    let tally = offer(h2_plan(stub(Behaviour::default(), 5), 1, 4, open(100.0)), 500);
+    assert!(tally.successes() == 0 && tally.unanswered + tally.failed() >= 45, "{tally:?}");
+    assert!(tally.latency.max() >= 400_000, "what was never answered counts with its age");
 }

@@ -1,4 +1,5 @@
 //! What the command line does besides serving; `main` reads the arguments.
 
+pub mod accounts;
 pub mod ask;
 pub mod check;

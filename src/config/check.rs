@@ -3,10 +3,12 @@
 mod amqp;
 mod auth;
 mod defaults;
+mod issuing;
 mod listen;
 mod log;
 pub(super) mod read;
 mod reply;
+mod resolver;
 mod route;
 mod service;
 mod template;
@@ -63,9 +65,12 @@ pub(super) fn config(
             .error("`proxy_protocol` believes nobody without `trusted_proxies`")
             .at(entry.node.at, remark);
     }
+    let resolver = fields.get("resolver").map(|entry| resolver::resolver(entry, problems));
     let defaults = Defaults::read(fields.get("defaults"), problems);
     let mut services = Services::read(fields.get("services"), &defaults, world, files, problems);
-    let auths = auth::all(fields.get("auth"), world, files, problems);
+    let state = state.unwrap_or_else(|| state_default(world));
+    let auths = auth::all(fields.get("auth"), &state, world, files, problems);
+    let own = issuing::routes(fields.get("auth"), &auths, problems);
     let mut context = route::Context {
         listen: &listen,
         defaults: &defaults,
@@ -73,7 +78,7 @@ pub(super) fn config(
         auths: &auths,
         sources,
     };
-    let routes = route::all(fields.get("routes"), &mut context, problems);
+    let routes = route::all(fields.get("routes"), own, &mut context, problems);
     // After an error, the route that uses a service may just not have been understood.
     if problems.errors() == 0 {
         services.warn_of_unused(problems);
@@ -85,9 +90,10 @@ pub(super) fn config(
         admin,
         shards,
         driver,
-        state: state.unwrap_or_else(|| state_default(world)),
+        state,
         tls,
         trusted_proxies,
+        resolver: resolver.unwrap_or_default(),
         limits: defaults.limits,
         auths,
         services,

@@ -17,7 +17,7 @@ const fn key(name: &'static str, doc: &'static str) -> Key {
     Key { name, doc }
 }
 
-pub const ALL: [&Keys; 18] = [
+pub const ALL: [&Keys; 20] = [
     &TOP,
     &DEFAULTS,
     &RETRY,
@@ -27,6 +27,8 @@ pub const ALL: [&Keys; 18] = [
     &CERTIFICATE,
     &TLS_CLIENTS,
     &AUTH,
+    &PASSWORDS,
+    &FIRST_USER,
     &SERVICE,
     &SERVICE_TLS,
     &SERVER,
@@ -49,6 +51,7 @@ pub const TOP: Keys = Keys {
         key("state", "directory for what must survive a restart"),
         key("tls", "certificates for https:// listeners; without it, one for trying things out is made"),
         key("trusted_proxies", "networks whose X-Forwarded-* headers are believed"),
+        key("resolver", "name servers to ask for addresses of services, instead of this machine's"),
         key("defaults", "what every route and service inherits, and the bounds of connections"),
         key("auth", "whose tokens are taken, and on which terms"),
         key("services", "what requests are sent to"),
@@ -100,6 +103,7 @@ pub const LISTEN: Keys = Keys {
         key("backlog", "connections the kernel holds until they are accepted"),
         key("lenient", "a bare LF ends a line of a head"),
         key("proxy_protocol", "connections of trusted proxies begin with a PROXY header"),
+        key("http2", "HTTP/2 for clients that want it; on unless it says off"),
     ],
 };
 
@@ -109,6 +113,7 @@ pub const LISTEN_FLAGS: Keys = Keys {
         key("backlog", "connections the kernel holds until they are accepted"),
         key("lenient", "a bare LF ends a line of a head"),
         key("proxy_protocol", "connections of trusted proxies begin with a PROXY header"),
+        key("http2", "HTTP/2 for clients that want it; on unless it says off"),
     ],
 };
 
@@ -159,8 +164,36 @@ pub const AUTH: Keys = Keys {
         key("headers", "claims that services get as headers"),
         key("identity", "\"header\" tells services all claims, as JSON in base64url in X-Identity"),
         key("token", "what services get of the token itself: \"pass\" or \"strip\""),
+        key(
+            "database",
+            "where the users are, for whom tokens are issued: \"sqlite:FILE\" or \"postgres://…\"",
+        ),
+        key("access", "lifetime of an access token"),
+        key("refresh", "lifetime of a refresh token; false gives none out"),
+        key("login", "path where users log in"),
+        key("refresh_path", "path where a refresh token is exchanged"),
+        key("logout", "path where a session is ended"),
+        key("throttle", "failed logins until there is a pause: \"5/min per account, 20/min per ip\""),
+        key("signing", "algorithm of the tokens: \"EdDSA\", \"ES256\", or \"RS256\" with an imported key"),
+        key("passwords", "the work that hashing a password is"),
+        key("poll", "how often the database is asked for what other gateways revoked"),
+        key("first_user", "made when there is no user yet, with a password that is shown once"),
     ],
 };
+
+pub const PASSWORDS: Keys = Keys {
+    table: "`passwords`",
+    keys: &[
+        key("memory", "memory that argon2id takes"),
+        key("passes", "how often it goes through it"),
+        key("lanes", "parts that can be worked on at once"),
+        key("threads", "threads that hash"),
+        key("queue", "passwords that wait for one; a login beyond that gets a 429"),
+    ],
+};
+
+pub const FIRST_USER: Keys =
+    Keys { table: "`first_user`", keys: &[key("name", "the user's name"), key("roles", "the user's roles")] };
 
 pub const SERVICE: Keys = Keys {
     table: "a service",
@@ -175,6 +208,7 @@ pub const SERVICE: Keys = Keys {
         key("keepalive", "idle connections kept, per shard"),
         key("connect", "time to establish a connection to an endpoint"),
         key("tls", "how certificates of https:// servers are judged"),
+        key("protocol", "\"h1\" or \"h2\" for every server, whatever its URL says"),
     ],
 };
 
@@ -197,6 +231,7 @@ pub const SERVER: Keys = Keys {
         key("backup", "used when no other server is left"),
         key("down", "never used"),
         key("max_conns", "requests in flight at most, over all shards; 0 for any number"),
+        key("resolve", "accepted for nginx's sake: the addresses of a name are always followed"),
         key("slow_start", "time in which its share grows after it was out"),
     ],
 };

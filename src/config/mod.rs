@@ -5,6 +5,7 @@
 
 mod check;
 mod include;
+pub mod issuing;
 pub mod keys;
 pub mod load;
 mod print;
@@ -39,6 +40,8 @@ pub struct Config {
     /// What listeners with TLS offer; `None` for a certificate of our own making.
     pub tls: Option<Tls>,
     pub trusted_proxies: Vec<Network>,
+    /// Who is asked for the addresses of endpoints.
+    pub resolver: Resolver,
     /// Connection-wide bounds (DESIGN §15), from `[defaults]`.
     pub limits: Limits,
     pub auths: Vec<Auth>,
@@ -47,6 +50,23 @@ pub struct Config {
     pub amqp: Vec<AmqpService>,
     pub routes: Vec<Route>,
     pub log: Log,
+}
+
+/// Who is asked for the addresses of host names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolver {
+    /// Empty for those of /etc/resolv.conf.
+    pub servers: Vec<SocketAddr>,
+    /// Instead of what the records say.
+    pub valid: Option<Duration>,
+    pub ipv4: bool,
+    pub ipv6: bool,
+}
+
+impl Default for Resolver {
+    fn default() -> Self {
+        Self { servers: Vec::new(), valid: None, ipv4: true, ipv6: true }
+    }
 }
 
 /// A range of addresses, `10.0.0.0/8`.
@@ -69,6 +89,8 @@ pub struct Listen {
     pub tls: bool,
     /// Connections of trusted proxies begin with a header that says from where they come.
     pub proxy_protocol: bool,
+    /// HTTP/2 is spoken to clients that want it.
+    pub http2: bool,
 }
 
 /// `[tls]`.
@@ -227,6 +249,7 @@ pub struct Endpoint {
     pub tls: Option<Arc<str>>,
     /// The URL's path without a trailing slash, put before every request path; often empty.
     pub prefix: Arc<str>,
+    pub speaks: Speaks,
     pub weight: u32,
     /// Failures within `fail_timeout` that take the endpoint out; 0 never does (as in nginx).
     pub max_fails: u32,
@@ -237,6 +260,17 @@ pub struct Endpoint {
     pub max_conns: u32,
     /// How long its share grows after it was out; zero for not at all.
     pub slow_start: Duration,
+}
+
+/// What an endpoint is spoken to in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Speaks {
+    #[default]
+    Http1,
+    /// HTTP/2, known beforehand (RFC 9113 §3.3).
+    Http2,
+    /// What the two agree on when TLS begins (RFC 7301).
+    Either,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -282,6 +316,8 @@ pub struct Auth {
     /// The header that gets all claims.
     pub identity: Option<Arc<str>>,
     pub token: Onward,
+    /// How tokens are issued; `None` where somebody else does it.
+    pub issuing: Option<issuing::Issuing>,
 }
 
 /// Where the keys of an issuer come from.
@@ -347,6 +383,11 @@ pub struct Route {
 pub enum Target {
     /// Index into [`Config::services`].
     Service(usize),
+    /// One of the paths of an issuer of our own: its index into [`Config::auths`].
+    Accounts {
+        auth: usize,
+        action: issuing::Action,
+    },
     /// Index into [`Config::amqp`].
     Amqp(usize),
     Fixed(Fixed),

@@ -3,18 +3,18 @@
 use std::{rc::Rc, time::Duration};
 
 use super::{
-    Client, Next, Request,
+    Client, Next, Request, Spoken,
     local::{self, Sent},
-    turn::{self, unix_us},
+    turn::{self, Refused},
 };
 use crate::{
     clock::Tick,
     failure::{ClientFault, Failure},
-    http::{RequestHead, parse_request},
-    observe::{Ended, Finished, Protocol, Why, access::Record},
+    http::{RequestHead, h2::PREFACE, parse_request},
+    observe::{Ended, Protocol, Why},
     runtime::{Buffer, Idle, IoFault, Reader},
     shard::{self, Shard},
-    wire::{Inbound, Outbound},
+    wire::Inbound,
 };
 
 /// A connection that is quiet for longer than this holds no read buffer.
@@ -27,13 +27,14 @@ const LINGER_BYTES_MAX: usize = 1024 * 1024;
 ///
 /// What serving needs is boxed and goes when the connection comes to rest: 3 KiB that an idle connection does without. Under load
 /// the box stays, so that a request allocates nothing.
-pub(super) async fn run(client: &mut Client, shard: &Rc<Shard>) -> Ended {
+pub(super) async fn run(client: &mut Client, shard: &Rc<Shard>) -> Spoken {
     loop {
         match Box::pin(serve_while_busy(client, shard)).await {
-            Busy::Ended(ended) => return ended,
+            Busy::Ended(ended) => return Spoken::Http1(ended),
+            Busy::Http2 => return Spoken::Http2,
             Busy::Rests { until } => {
                 if let Err(ended) = rest(client, until, shard).await {
-                    return ended;
+                    return Spoken::Http1(ended);
                 }
             }
         }
@@ -43,6 +44,7 @@ pub(super) async fn run(client: &mut Client, shard: &Rc<Shard>) -> Ended {
 /// How a busy time of a connection ends.
 enum Busy {
     Ended(Ended),
+    Http2,
     /// Nothing came for a while. The connection may go on resting until then.
     Rests {
         until: Tick,
@@ -54,6 +56,7 @@ async fn serve_while_busy(client: &mut Client, shard: &Rc<Shard>) -> Busy {
         let head = match next_head(client, shard).await {
             Ok(head) => head,
             Err(NoHead::Ended(ended)) => return Busy::Ended(ended),
+            Err(NoHead::Http2) => return Busy::Http2,
             Err(NoHead::Rests { until }) => return Busy::Rests { until },
             Err(NoHead::Failed(failure)) => return Busy::Ended(refuse_head(client, failure, shard).await),
         };
@@ -82,7 +85,9 @@ async fn rest(client: &mut Client, until: Tick, shard: &Shard) -> Result<(), End
 fn socket(client: &mut Client) -> (&mut Reader, &mut Buffer) {
     match &mut client.reader {
         Some(Inbound::Socket(reader)) => (reader, &mut client.buffer),
-        Some(Inbound::Ahead(_)) | None => unreachable!("no body is being passed on between requests"),
+        Some(Inbound::Ahead(_) | Inbound::Exchange(_)) | None => {
+            unreachable!("no body is being passed on between requests")
+        }
     }
 }
 
@@ -99,6 +104,8 @@ fn arrived(read: Result<usize, IoFault>, shard: &Shard) -> Result<(), Ended> {
 /// Why there is no next request.
 enum NoHead {
     Ended(Ended),
+    /// The first bytes are those of HTTP/2 (RFC 9113 §3.3).
+    Http2,
     /// Nothing has come; the buffer has been given back.
     Rests {
         until: Tick,
@@ -125,6 +132,13 @@ async fn next_head(client: &mut Client, shard: &Shard) -> Result<RequestHead, No
         match parse_request(client.buffer.unread(), &mut scanned, rules, &mut client.fields) {
             Ok(Some(head)) => return Ok(head),
             Ok(None) => {}
+            Err(_)
+                if client.requests == 0
+                    && snapshot.listeners[client.listener].http2
+                    && is_preface(client.buffer.unread()) =>
+            {
+                return Err(NoHead::Http2);
+            }
             Err(bad) => return Err(NoHead::Failed(Failure::Client(ClientFault::Head(bad)))),
         }
         let until = *complete_by.get_or_insert_with(|| clock.after(limits.head_timeout));
@@ -140,6 +154,11 @@ async fn next_head(client: &mut Client, shard: &Shard) -> Result<RequestHead, No
             Err(IoFault::Broken(_)) => return Err(NoHead::Ended(Ended::Reset)),
         }
     }
+}
+
+/// Whether a connection begins as those of HTTP/2 do.
+fn is_preface(bytes: &[u8]) -> bool {
+    bytes.starts_with(PREFACE) || PREFACE.starts_with(bytes)
 }
 
 /// Waits between requests. After a second the buffer goes back to the stock.
@@ -173,47 +192,21 @@ async fn refuse_head(client: &mut Client, failure: Failure, shard: &Rc<Shard>) -
     let snapshot = shard.snapshot();
     let id = shard.new_id(started_us);
     let patience = snapshot.limits.body_timeout;
-    let Outbound::Socket(writer) = &mut client.writer;
-    let sent = local::refuse_connection(writer, failure, &id, shard, patience).await;
+    let sent = local::refuse_connection(&mut client.writer, failure, &id, shard, patience).await;
     let status = failure.status();
     let sent = sent.unwrap_or(Sent { status, body_bytes: 0, head_bytes: 0 });
-    let ended_us = shard.timers.clock.now_us();
-    let added_us = ended_us - started_us;
-    shard.metrics.borrow_mut().request(&Finished {
-        route: 0,
-        service: 0,
-        status: sent.status,
-        why: failure.why(),
-        protocol: Protocol::Http11,
-        duration_us: added_us,
-        added_us,
-        bytes_in: 0,
-        bytes_out: sent.body_bytes,
-    });
-    shard.write_access(|| Record {
-        time_us: unix_us(shard, ended_us),
+    let refused = Refused {
         peer: client.peer,
-        method: b"",
         target: request_line(client.buffer.unread()),
         protocol: Protocol::Http11,
-        host: None,
-        referer: None,
-        user_agent: None,
-        user: None,
-        request_id: &id,
+        id: &id,
         status: sent.status,
         body_bytes: sent.body_bytes,
-        sent_bytes: sent.head_bytes + sent.body_bytes,
-        route: 0,
-        service: 0,
-        endpoint: 0,
-        upstream_status: 0,
-        duration_us: added_us,
-        upstream_us: None,
-        added_us,
-        attempts: 0,
+        head_bytes: sent.head_bytes,
+        started_us,
         why: failure.why(),
-    });
+    };
+    turn::record_refused(&refused, shard);
     linger(client, shard).await;
     let too_slow = failure == Failure::Client(ClientFault::HeadTooSlow);
     if too_slow { Ended::Timeout } else { Ended::BadRequest }

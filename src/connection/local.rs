@@ -3,12 +3,13 @@
 use super::Request;
 use crate::{
     failure::Failure,
-    http::{Known, Method, headers, reply},
-    runtime::{IoFault, Writer},
+    http::{Known, Method, grpc, headers, reply},
+    runtime::IoFault,
     serve::Reply,
     shard::Shard,
     snapshot::Snapshot,
     template::Escape,
+    wire::Outbound,
 };
 
 use super::request::Place;
@@ -63,6 +64,9 @@ pub(super) async fn refuse(
     snapshot: &Snapshot,
     shard: &Shard,
 ) -> Result<Sent, IoFault> {
+    if request.is_grpc() {
+        return refuse_call(request, failure, keep_alive, snapshot, shard).await;
+    }
     let status = failure.status();
     let view = request.view();
     let html = view.field(Known::Accept).is_some_and(headers::prefers_html);
@@ -74,7 +78,13 @@ pub(super) async fn refuse(
     let retry_after = failure.retry_after().map(|seconds| seconds.to_string());
     let challenge = match failure {
         Failure::Denied { reject, guard } => snapshot.guards[guard].challenge(reject),
-        Failure::Client(_) | Failure::Upstream(_) | Failure::Overload(_) | Failure::Bug(_) => None,
+        // RFC 9110 §15.5.2 wants a challenge; which scheme, the client knows best.
+        Failure::Account(_) if status == 401 => Some("Bearer".to_owned()),
+        Failure::Account(_)
+        | Failure::Client(_)
+        | Failure::Upstream(_)
+        | Failure::Overload(_)
+        | Failure::Bug(_) => None,
     };
     let mut fields: Vec<(&[u8], &[u8])> = Vec::new();
     if let Some(challenge) = &challenge {
@@ -89,9 +99,26 @@ pub(super) async fn refuse(
     write(request, status, content_type, fields, &body, keep_alive, snapshot, shard).await
 }
 
+/// Says what failed in the way of gRPC: with success as HTTP has it, and the status among the fields.
+async fn refuse_call(
+    request: &mut Request<'_>,
+    failure: Failure,
+    keep_alive: bool,
+    snapshot: &Snapshot,
+    shard: &Shard,
+) -> Result<Sent, IoFault> {
+    let status = grpc::status_of(failure.status()).to_string();
+    let mut message = Vec::with_capacity(64);
+    grpc::push_message(&failure.detail(), &mut message);
+    let fields: Vec<(&[u8], &[u8])> = vec![(b"Grpc-Status", status.as_bytes()), (b"Grpc-Message", &message)];
+    let sent = write(request, 200, b"application/grpc", fields, b"", keep_alive, snapshot, shard).await?;
+    // What the client understands is in the fields; the log says what it means.
+    Ok(Sent { status: failure.status(), ..sent })
+}
+
 /// Writes the reply for a head that could not be understood, or for a connection there is no room for.
 pub(super) async fn refuse_connection(
-    writer: &mut Writer,
+    writer: &mut Outbound,
     failure: Failure,
     id: &[u8],
     shard: &Shard,
@@ -103,26 +130,18 @@ pub(super) async fn refuse_connection(
     if let Some(seconds) = &retry_after {
         fields.push((b"Retry-After", seconds.as_bytes()));
     }
-    let mut out = shard.buffers.small();
-    reply::write_reply(
-        &reply::Reply {
-            status: failure.status(),
-            version: crate::http::Version::Http11,
-            keep_alive: false,
-            head_only: false,
-            date: &shard.date(),
-            content_type,
-            fields: &fields,
-            body: &body,
-        },
-        out.start_writing(),
-    );
-    let length = out.len() as u64;
-    let written = writer.write_all(&mut out, patience).await;
-    shard.buffers.give_back(out);
-    written?;
-    let body_bytes = body.len() as u64;
-    Ok(Sent { status: failure.status(), body_bytes, head_bytes: length - body_bytes })
+    let reply = reply::Reply {
+        status: failure.status(),
+        version: crate::http::Version::Http11,
+        keep_alive: false,
+        head_only: false,
+        date: &shard.date(),
+        content_type,
+        fields: &fields,
+        body: &body,
+    };
+    let head_bytes = writer.reply(&reply, &shard.buffers, patience).await?;
+    Ok(Sent { status: failure.status(), body_bytes: body.len() as u64, head_bytes })
 }
 
 fn explain(failure: Failure, html: bool, id: &[u8]) -> (Vec<u8>, &'static [u8]) {
@@ -152,26 +171,21 @@ async fn write(
     snapshot: &Snapshot,
     shard: &Shard,
 ) -> Result<Sent, IoFault> {
-    let mut out = shard.buffers.small();
-    fields.push((b"X-Request-Id", request.id()));
-    reply::write_reply(
-        &reply::Reply {
-            status,
-            version: request.head.version,
-            keep_alive,
-            head_only: request.head.method == Method::Head,
-            date: &shard.date(),
-            content_type,
-            fields: &fields,
-            body,
-        },
-        out.start_writing(),
-    );
-    let length = out.len() as u64;
-    let bodyless = request.head.method == Method::Head || matches!(status, 204 | 304);
+    let (version, head_only) = (request.head.version, request.head.method == Method::Head);
+    let (id, writer) = request.id_and_writer();
+    fields.push((b"X-Request-Id", id));
+    let reply = reply::Reply {
+        status,
+        version,
+        keep_alive,
+        head_only,
+        date: &shard.date(),
+        content_type,
+        fields: &fields,
+        body,
+    };
+    let head_bytes = writer.reply(&reply, &shard.buffers, snapshot.limits.body_timeout).await?;
+    let bodyless = head_only || matches!(status, 204 | 304);
     let body_bytes = if bodyless { 0 } else { body.len() as u64 };
-    let written = request.client.writer.write_all(&mut out, snapshot.limits.body_timeout).await;
-    shard.buffers.give_back(out);
-    written?;
-    Ok(Sent { status, body_bytes, head_bytes: length - body_bytes })
+    Ok(Sent { status, body_bytes, head_bytes })
 }

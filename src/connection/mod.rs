@@ -2,6 +2,7 @@
 
 mod announced;
 mod h1;
+mod h2;
 mod local;
 mod request;
 mod secure;
@@ -40,11 +41,11 @@ pub struct Client {
     pub captures: Captures,
     pub peer: Option<SocketAddr>,
     /// The peer's address as text, for the services.
-    pub peer_text: Box<[u8]>,
+    pub peer_text: Rc<[u8]>,
     /// Whether the client speaks TLS with us.
     pub is_secure: bool,
     /// Who the client proved to be, by a certificate.
-    pub identity: Option<Box<Identity>>,
+    pub identity: Option<Rc<Identity>>,
     /// Index into the configuration's listeners.
     pub listener: usize,
     pub live: Rc<Live>,
@@ -54,7 +55,7 @@ pub struct Client {
 /// What came with a connection before its first request.
 #[derive(Default)]
 pub struct Arrived {
-    identity: Option<Box<Identity>>,
+    identity: Option<Rc<Identity>>,
     /// Received behind a proxy's header.
     buffer: Buffer,
 }
@@ -97,7 +98,7 @@ pub async fn serve_tls(
     match Box::pin(secure::secure(&shard, stream, config, received)).await {
         Ok((stream, identity)) => {
             let arrived = identity.map(|identity| {
-                Box::new(Arrived { identity: Some(Box::new(identity)), ..Arrived::default() })
+                Box::new(Arrived { identity: Some(Rc::new(identity)), ..Arrived::default() })
             });
             serve(shard, stream, peer, listener, live, arrived).await;
         }
@@ -119,6 +120,7 @@ pub fn serve(
         Peer::Tcp(address) => Some(address),
         Peer::Unix => None,
     };
+    let is_http2 = stream.reader.tls_facts().is_some_and(|facts| facts.is_http2);
     let mut client = Client {
         is_secure: stream.is_secure(),
         reader: Some(Inbound::Socket(stream.reader)),
@@ -134,11 +136,18 @@ pub fn serve(
         requests: 0,
     };
     async move {
-        let ended = h1::run(&mut client, &shard).await;
-        shard.buffers.give_back(std::mem::take(&mut client.buffer));
-        shard.upstreams.give_back_fields(std::mem::take(&mut client.fields));
+        let spoken = if is_http2 { Spoken::Http2 } else { h1::run(&mut client, &shard).await };
         let live = Rc::clone(&client.live);
-        drop(client);
+        let ended = match spoken {
+            Spoken::Http1(ended) => {
+                shard.buffers.give_back(std::mem::take(&mut client.buffer));
+                shard.upstreams.give_back_fields(std::mem::take(&mut client.fields));
+                drop(client);
+                ended
+            }
+            // Boxed: other connections must not pay for it.
+            Spoken::Http2 => Box::pin(h2::run(client, shard)).await,
+        };
         live.ended(ended);
     }
 }
@@ -151,7 +160,8 @@ pub fn refuse(shard: &Rc<Shard>, stream: Stream, listener: usize) {
     }
     let on_shard = Rc::clone(shard);
     let panicked = Rc::clone(shard);
-    let Stream { reader, mut writer } = stream;
+    let Stream { reader, writer } = stream;
+    let mut writer = Outbound::Socket(writer);
     shard.refuses();
     spawn(
         async move {
@@ -163,6 +173,14 @@ pub fn refuse(shard: &Rc<Shard>, stream: Stream, listener: usize) {
         },
         move |_| panicked.has_refused(),
     );
+}
+
+/// What a connection turned out to speak.
+enum Spoken {
+    /// It has ended.
+    Http1(Ended),
+    /// The client's preface is in the buffer, or yet to come.
+    Http2,
 }
 
 /// Whether a connection goes on after a request.

@@ -1,6 +1,6 @@
 //! A request while it is served: its head in the connection's buffer, and what was found out about it.
 
-use std::{borrow::Cow, net::SocketAddr, rc::Rc};
+use std::{borrow::Cow, net::SocketAddr, rc::Rc, time::Duration};
 
 use super::{Client, Identity};
 use crate::{
@@ -8,10 +8,11 @@ use crate::{
     balance::{self, Policy},
     failure::{ClientFault, Failure},
     http::{
-        BodyLength, Decoder, Field, Known, Normal, RequestHead, Span, Target, head::Version, id, normalise,
-        path,
+        BodyLength, Decoder, Field, Known, Normal, RequestHead, Span, Target, grpc, head::Version, id,
+        normalise, path,
     },
     limits::RETRY_BODY_BYTES_MAX,
+    observe::Protocol,
     route::{Captures, Found, Index},
     runtime::{Idle, IoFault},
     shard::Shard,
@@ -135,6 +136,16 @@ impl<'c> Request<'c> {
         (view, id, peer_text, identity.as_deref(), writer)
     }
 
+    /// The id, and where the reply goes.
+    pub fn id_and_writer(&mut self) -> (&[u8], &mut Outbound) {
+        let Client { buffer, writer, .. } = &mut *self.client;
+        let id = match &self.id {
+            RequestId::Client(span) => span.of(buffer.unread()),
+            RequestId::Made(id) => id,
+        };
+        (id, writer)
+    }
+
     /// The most specific route for this request.
     pub fn route(&mut self, index: &Index) -> Found {
         let Client { buffer, captures, listener, .. } = &mut *self.client;
@@ -145,6 +156,19 @@ impl<'c> Request<'c> {
 
     pub fn http10(&self) -> bool {
         self.head.version == Version::Http10
+    }
+
+    /// Whether it is a call of gRPC.
+    pub fn is_grpc(&self) -> bool {
+        self.view().field(Known::ContentType).is_some_and(grpc::is_grpc)
+    }
+
+    pub fn protocol(&self) -> Protocol {
+        match (&self.client.writer, self.head.version) {
+            (Outbound::Exchange(_), _) => Protocol::Http2,
+            (Outbound::Socket(_), Version::Http10) => Protocol::Http10,
+            (Outbound::Socket(_), Version::Http11) => Protocol::Http11,
+        }
     }
 
     /// Brings the path into its normal form (DESIGN §6).
@@ -230,8 +254,11 @@ impl<'c> Request<'c> {
         let mut buffer = shard.buffers.small();
         buffer.extend(&self.client.buffer.unread()[self.head.len..]);
         self.body = BodyState::Streamed;
-        let patience = if route.stream { snapshot.limits.tunnel_idle } else { snapshot.limits.body_timeout };
-        let rate_min = if route.stream { 0 } else { snapshot.limits.body_rate_min };
+        // Quiet is normal for calls that stream.
+        let may_be_quiet = route.stream || self.is_grpc();
+        let limits = &snapshot.limits;
+        let patience = if may_be_quiet { limits.tunnel_idle } else { limits.body_timeout };
+        let rate_min = if may_be_quiet { 0 } else { limits.body_rate_min };
         Upload {
             reader,
             buffer,
@@ -326,6 +353,15 @@ impl<'a> View<'a> {
     /// The Host the client asked for; empty when it named none.
     pub fn host(&self) -> &'a [u8] {
         self.head.host.of(self.bytes)
+    }
+
+    /// How long a call of gRPC may take, if it says so.
+    pub fn grpc_timeout(&self) -> Option<Duration> {
+        if !self.field(Known::ContentType).is_some_and(grpc::is_grpc) {
+            return None;
+        }
+        let said = |field: &&Field| field.name.of(self.bytes).eq_ignore_ascii_case(b"grpc-timeout");
+        grpc::timeout(self.fields.iter().find(said)?.value.of(self.bytes))
     }
 
     /// What follows the first `?`.
@@ -454,7 +490,7 @@ fn received_path(head: &RequestHead) -> Span {
 
 /// Bytes of an unwanted body that are read to keep the connection.
 const DISCARD_BYTES_MAX: usize = 64 * 1024;
-const DISCARD_TIME: std::time::Duration = std::time::Duration::from_secs(2);
+const DISCARD_TIME: Duration = Duration::from_secs(2);
 
 /// Where a template's text goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,9 +9,10 @@ use crate::{
     failure::{ClientFault, Failure},
     limits::REFUSAL_TIMEOUT,
     observe::{Ended, event},
-    runtime::{Buffer, HandshakeFault, Stream},
+    runtime::{Buffer, HandshakeFault, Reader, Stream},
     shard::Shard,
     tls,
+    wire::Outbound,
 };
 
 const LINGER_BYTES_MAX: usize = 64 * 1024;
@@ -36,7 +37,7 @@ pub(super) async fn secure(
     let until = shard.timers.clock.after(patience);
     let accepted =
         stream.accept_tls(config, received, &shard.buffers, &shard.handshakes, until, patience).await;
-    let (fault, mut stream) = match accepted {
+    let (fault, stream) = match accepted {
         Ok(stream) => {
             let facts = stream.reader.tls_facts();
             let mut metrics = shard.metrics.borrow_mut();
@@ -56,25 +57,26 @@ pub(super) async fn secure(
             let id = shard.new_id(shard.timers.clock.now_us());
             let failure = Failure::Client(ClientFault::PlainHttp);
             // It may have left.
-            let _ = local::refuse_connection(&mut stream.writer, failure, &id, shard, REFUSAL_TIMEOUT).await;
-            take_leave(stream, shard).await;
+            let mut writer = Outbound::Socket(stream.writer);
+            let _ = local::refuse_connection(&mut writer, failure, &id, shard, REFUSAL_TIMEOUT).await;
+            take_leave(stream.reader, writer, shard).await;
             Err(Ended::BadRequest)
         }
         HandshakeFault::Refused(error) => {
             event::debug("tls", format_args!("handshake failed: {error}"));
-            take_leave(stream, shard).await;
+            take_leave(stream.reader, Outbound::Socket(stream.writer), shard).await;
             Err(Ended::BadRequest)
         }
     }
 }
 
 /// Ends a connection so that the client can read what it was told: a close with unread bytes would be a reset (RFC 9112 §9.6).
-async fn take_leave(mut stream: Stream, shard: &Shard) {
-    stream.writer.finish().await;
+async fn take_leave(mut reader: Reader, mut writer: Outbound, shard: &Shard) {
+    writer.finish().await;
     let mut sink = shard.buffers.small();
     let until = shard.timers.clock.after(REFUSAL_TIMEOUT);
     let mut left = LINGER_BYTES_MAX;
-    while let Ok(count @ 1..) = stream.reader.read(&mut sink, until).await
+    while let Ok(count @ 1..) = reader.read(&mut sink, until).await
         && count < left
     {
         left -= count;

@@ -1,6 +1,6 @@
 //! One request's turn: it is served, what came of it is written, counted and logged. The same for every protocol.
 
-use std::rc::Rc;
+use std::{net::SocketAddr, rc::Rc};
 
 use super::{
     Next, Request,
@@ -11,7 +11,7 @@ use super::{
 use crate::{
     failure::{ClientFault, Failure, UpstreamFault},
     http::{
-        BodyLength, Known, Version, reply,
+        BodyLength, Known, Version,
         rewrite::{self, ConnectionField, ReplyFraming},
     },
     observe::{Ended, Finished, Protocol, Why, access::Record},
@@ -126,16 +126,19 @@ async fn pass_on(
     let limits = &snapshot.limits;
     let patience = limits.body_timeout;
 
-    let mut head = shard.buffers.small();
-    write_reply_head(head.start_writing(), request, &response, framing, keep, shard);
-    let head_bytes = head.len() as u64;
     let quiet = stream || is_stream(&response);
     let pace =
         if quiet { Pace::new(limits.tunnel_idle, 0) } else { Pace::new(patience, limits.body_rate_min) };
     let rules = snapshot.listeners[request.client.listener].rules;
-    let passing = Passing { head: &mut head, framing, patience, pace, rules };
-    let relayed = relay(response, &mut request.client.writer, passing).await;
-    shard.buffers.give_back(head);
+    let connection = match (keep, request.head.version) {
+        (true, Version::Http11) => ConnectionField::Absent,
+        (true, Version::Http10) => ConnectionField::KeepAlive,
+        (false, _) => ConnectionField::Close,
+    };
+    let (request_id, client) = request.id_and_writer();
+    let date = shard.date();
+    let passing = Passing { framing, connection, request_id, date: &date, patience, pace, rules };
+    let relayed = relay(response, client, passing).await;
     if let Some(uploaded) = relayed.uploaded {
         request.take_over(*uploaded, shard);
     }
@@ -156,45 +159,7 @@ async fn pass_on(
         // The client must see a broken message, also where the end of the connection is the end of the body.
         request.client.writer.break_off();
     }
-    Done { next, why, status, body_bytes: relayed.bytes, head_bytes }
-}
-
-fn write_reply_head(
-    out: &mut Vec<u8>,
-    request: &Request<'_>,
-    response: &Connection,
-    framing: ReplyFraming,
-    keep: bool,
-    shard: &Shard,
-) {
-    let bytes = response.buffer.unread();
-    let connection = if response.head.status == 101 {
-        let protocol = response.fields.iter().find(|field| field.known == Known::Upgrade);
-        ConnectionField::Upgrade(protocol.map_or(b"websocket" as &[u8], |field| field.value.of(bytes)))
-    } else {
-        match (keep, request.head.version) {
-            (true, Version::Http11) => ConnectionField::Absent,
-            (true, Version::Http10) => ConnectionField::KeepAlive,
-            (false, _) => ConnectionField::Close,
-        }
-    };
-    let reason = match response.head.reason.of(bytes) {
-        [] => reply::reason(response.head.status).as_bytes(),
-        reason => reason,
-    };
-    rewrite::write_reply(
-        out,
-        &rewrite::Return {
-            bytes,
-            fields: &response.fields,
-            status: response.head.status,
-            reason,
-            framing,
-            connection,
-            request_id: Some(request.id()),
-            date: &shard.date(),
-        },
-    );
+    Done { next, why, status, body_bytes: relayed.bytes, head_bytes: relayed.head_bytes }
 }
 
 /// Whether quiet is normal for this response: events, and calls that stream.
@@ -219,7 +184,12 @@ async fn upgrade(
     shard: &Rc<Shard>,
 ) -> Done {
     let mut head = Vec::with_capacity(512);
-    write_reply_head(&mut head, request, &response, ReplyFraming::AsReceived, true, shard);
+    let protocol = response.fields.iter().find(|field| field.known == Known::Upgrade);
+    let protocol = protocol.map_or(b"websocket" as &[u8], |field| field.value.of(response.buffer.unread()));
+    let connection = ConnectionField::Upgrade(protocol);
+    let date = shard.date();
+    let reply = response.reply_head(ReplyFraming::AsReceived, connection, request.id(), &date);
+    rewrite::write_reply(&mut head, &reply);
     let head_bytes = head.len() as u64;
     let idle = snapshot.limits.tunnel_idle;
     // A tunnel may outlive many snapshots and needs none.
@@ -254,7 +224,7 @@ fn record(request: &Request<'_>, done: &Done, shard: &Shard) {
     let ended_us = shard.timers.clock.now_us();
     let duration_us = ended_us.saturating_sub(started_us);
     let added_us = duration_us.saturating_sub(waited_us);
-    let protocol = if request.http10() { Protocol::Http10 } else { Protocol::Http11 };
+    let protocol = request.protocol();
     shard.metrics.borrow_mut().request(&Finished {
         route,
         service,
@@ -295,6 +265,61 @@ fn record(request: &Request<'_>, done: &Done, shard: &Shard) {
     });
 }
 
-pub(super) fn unix_us(shard: &Shard, at_us: u64) -> u64 {
+fn unix_us(shard: &Shard, at_us: u64) -> u64 {
     u64::try_from(shard.timers.clock.unix(at_us).as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A head that was no request, or none we serve.
+pub(super) struct Refused<'a> {
+    pub(super) peer: Option<SocketAddr>,
+    /// What can be shown of it.
+    pub(super) target: &'a [u8],
+    pub(super) protocol: Protocol,
+    pub(super) id: &'a [u8],
+    pub(super) status: u16,
+    pub(super) body_bytes: u64,
+    pub(super) head_bytes: u64,
+    pub(super) started_us: u64,
+    pub(super) why: Why,
+}
+
+/// Counts and logs a head that was refused.
+pub(super) fn record_refused(refused: &Refused<'_>, shard: &Shard) {
+    let ended_us = shard.timers.clock.now_us();
+    let added_us = ended_us.saturating_sub(refused.started_us);
+    shard.metrics.borrow_mut().request(&Finished {
+        route: 0,
+        service: 0,
+        status: refused.status,
+        why: refused.why,
+        protocol: refused.protocol,
+        duration_us: added_us,
+        added_us,
+        bytes_in: 0,
+        bytes_out: refused.body_bytes,
+    });
+    shard.write_access(|| Record {
+        time_us: unix_us(shard, ended_us),
+        peer: refused.peer,
+        method: b"",
+        target: refused.target,
+        protocol: refused.protocol,
+        host: None,
+        referer: None,
+        user_agent: None,
+        user: None,
+        request_id: refused.id,
+        status: refused.status,
+        body_bytes: refused.body_bytes,
+        sent_bytes: refused.head_bytes + refused.body_bytes,
+        route: 0,
+        service: 0,
+        endpoint: 0,
+        upstream_status: 0,
+        duration_us: added_us,
+        upstream_us: None,
+        added_us,
+        attempts: 0,
+        why: refused.why,
+    });
 }

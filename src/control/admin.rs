@@ -20,6 +20,7 @@ use tokio::{
 };
 
 use super::{
+    accounts::Issuers,
     collect::Collector,
     page,
     status::{Status, unix_seconds},
@@ -45,6 +46,7 @@ pub(super) struct Admin {
     pub(super) collector: Arc<Collector>,
     pub(super) names: Arc<NamesCell>,
     pub(super) log: LogHandle,
+    pub(super) issuers: Issuers,
 }
 
 /// Serves until it is dropped, and ends its connections then. Once it is `left`, nothing more is accepted and each connection ends with
@@ -129,6 +131,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     drop(collected);
     prometheus::write_process(&mut page, &process, admin.log.dropped());
     admin.status.write_metrics(&mut page);
+    admin.issuers.write_metrics(&mut page);
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], page.finish()).into_response()
 }
 

@@ -5,10 +5,12 @@
 //! through [`Parts`], because those live in layers above or are the caller's to decide. Nothing here is waited
 //! for by a shard.
 
+pub mod accounts;
 mod admin;
 pub mod bus;
 mod collect;
 mod commands;
+mod dns;
 mod jwks;
 mod logs;
 mod notify;
@@ -34,6 +36,7 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot, watch as tokio_watch};
 
+use crate::auth::revocation::RevocationCell;
 use crate::observe::{NamesCell, event, event::Origin, writer::Handle as LogHandle};
 
 pub use commands::{Command, pid_path, socket_path};
@@ -41,7 +44,7 @@ pub use jwks::FetchedKeys;
 pub use logs::settings as log_settings;
 pub use notify::Notifier;
 pub use reload::{Build, Built, Cause, CertificateFacts, Inputs, Refused};
-pub use resolve::{Follow, Followed, resolve, resolve_now};
+pub use resolve::{Follow, Followed, resolve_now};
 pub use retire::Retired;
 pub use shards::{Report, Shards};
 pub use signals::{Signal, Signals};
@@ -79,6 +82,7 @@ pub struct Parts {
     pub follow: Option<Arc<dyn Follow>>,
     /// Keys that are to be fetched, now and after every reload.
     pub keys: tokio_watch::Receiver<Vec<Arc<FetchedKeys>>>,
+    pub accounts: Accounts,
     /// What is to be done from time to time.
     pub chores: Vec<Chore>,
     /// Whether to look for changes of the files.
@@ -87,6 +91,13 @@ pub struct Parts {
     pub signals: Option<Signals>,
     /// Who is told how it goes; `None` where nobody asks.
     pub notifier: Option<Arc<Notifier>>,
+}
+
+/// What the issuers of our own work with.
+pub struct Accounts {
+    pub settings: tokio_watch::Receiver<Vec<Arc<accounts::Settings>>>,
+    pub questions: mpsc::Receiver<accounts::Question>,
+    pub revocations: Arc<RevocationCell>,
 }
 
 /// Something short that is done again and again.
@@ -215,6 +226,7 @@ async fn run(
     Told { mut stopped, left, mut commands }: Told,
     ready: SyncSender<io::Result<()>>,
 ) {
+    let issuers = accounts::Issuers::default();
     let collector = Arc::new(Collector::new(Arc::clone(&parts.shards)));
     let mut tasks = tokio::task::JoinSet::new();
     let started = (|| {
@@ -224,6 +236,7 @@ async fn run(
                 collector: Arc::clone(&collector),
                 names: Arc::clone(&parts.names),
                 log: parts.log.clone(),
+                issuers: issuers.clone(),
             };
             tasks.spawn(admin::serve(listener, admin, left)?);
         }
@@ -247,6 +260,8 @@ async fn run(
         tasks.spawn(Follower::new(follow, triggers.clone()).run());
     }
     tasks.spawn(jwks::run(parts.keys));
+    let Accounts { settings, questions, revocations } = parts.accounts;
+    tasks.spawn(accounts::run(settings, questions, revocations, issuers));
     tasks.spawn(reloader.run(triggers_in));
     tasks.spawn(Retirement::new(Arc::clone(&parts.shards), Arc::clone(&status)).run(retired));
     for Chore { every, run } in parts.chores {

@@ -96,6 +96,11 @@ impl Gateway {
             first,
             follow: None,
             keys: tokio::sync::watch::Sender::new(Vec::new()).subscribe(),
+            accounts: Accounts {
+                settings: tokio::sync::watch::Sender::new(Vec::new()).subscribe(),
+                questions: mpsc::channel(1).1,
+                revocations: Arc::default(),
+            },
             chores: Vec::new(),
             watch: true,
             signals: None,

@@ -8,11 +8,14 @@ use std::{
     sync::Arc,
 };
 
+use tokio::sync::watch;
+
 use super::{Source, auth::Auths, tls::Tls};
 use crate::{
+    auth::revocation::RevocationCell,
     bus,
     config::{self, Address, Config, Loaded},
-    control::{self, Built, Cause, Follow, Followed, Refused, bus::Bus},
+    control::{self, Built, Cause, Follow, Followed, Refused, accounts, bus::Bus},
     observe::{Names, NamesCell, writer},
     snapshot::{self, Identities, Numbers, Resolved, Snapshot, SnapshotCell},
 };
@@ -46,6 +49,8 @@ struct State {
     names: Names,
     tls: Tls,
     auths: Auths,
+    /// What the control thread is to know of issuers of our own.
+    accounts: watch::Sender<Vec<Arc<accounts::Settings>>>,
     bus: Bus,
 }
 
@@ -85,8 +90,10 @@ impl Builder {
             bound,
             tls,
             auths: Auths::default(),
+            accounts: watch::Sender::new(Vec::new()),
             bus: Bus::new(log.events()),
         };
+        state.prepare_accounts(&mut warnings);
         state.tls.prepare(&state.config, &mut warnings)?;
         let snapshot = state.build();
         let bus_postbox = state.bus.postbox();
@@ -113,8 +120,18 @@ impl Builder {
     }
 
     /// What the control thread is to fetch.
-    pub(super) fn keys(&self) -> tokio::sync::watch::Receiver<Vec<Arc<control::FetchedKeys>>> {
+    pub(super) fn keys(&self) -> watch::Receiver<Vec<Arc<control::FetchedKeys>>> {
         self.state().auths.sources()
+    }
+
+    /// Issuers of our own, now and after every reload.
+    pub(super) fn accounts(&self) -> watch::Receiver<Vec<Arc<accounts::Settings>>> {
+        self.state().accounts.subscribe()
+    }
+
+    /// Which tokens are refused, in every snapshot.
+    pub(super) fn revocations(&self) -> Arc<RevocationCell> {
+        Arc::clone(&self.state().identities.revocations)
     }
 
     pub(super) fn cell(&self) -> Arc<SnapshotCell> {
@@ -174,6 +191,7 @@ impl Builder {
         state.resolved = resolved;
         state.config = config;
         built.certificates = state.tls.facts();
+        state.prepare_accounts(&mut built.warnings);
         let snapshot = state.build();
         if let Err(problem) = state.connect(&snapshot) {
             // The rest serves; calls to brokers are answered with 503.
@@ -235,6 +253,25 @@ impl Builder {
 }
 
 impl State {
+    /// Gets ready what issuers of our own need before the first request: keys, a first user, what is revoked.
+    fn prepare_accounts(&mut self, warnings: &mut Vec<String>) {
+        let settings: Vec<Arc<accounts::Settings>> = self
+            .config
+            .auths
+            .iter()
+            .filter_map(|auth| accounts::Settings::of(auth, self.auths.own(&auth.name)))
+            .map(Arc::new)
+            .collect();
+        let known = self.accounts.borrow().clone();
+        let is_new = |new: &&Arc<accounts::Settings>| !known.iter().any(|known| known == *new);
+        let new: Vec<_> = settings.iter().filter(is_new).cloned().collect();
+        match accounts::prepare(&new, &self.identities.revocations) {
+            Ok(problems) => warnings.extend(problems),
+            Err(error) => warnings.push(format!("accounts: no thread can be started: {error}")),
+        }
+        self.accounts.send_replace(settings);
+    }
+
     fn build(&mut self) -> Snapshot {
         let tls = self.tls.configs();
         let issuers = self.auths.issuers(&self.config, &mut self.names);
@@ -257,16 +294,21 @@ impl State {
 }
 
 impl Follow for Builder {
-    fn names(&self) -> Vec<Followed> {
+    fn names(&self) -> (Vec<Followed>, config::Resolver) {
         let state = self.state();
         let names = host_names(&state.config);
-        names
+        let followed = names
             .into_iter()
             .map(|name| {
                 let addresses = state.resolved.get(&name).cloned().unwrap_or_default();
                 Followed { host: name.0.to_string(), port: name.1, addresses }
             })
-            .collect()
+            .collect();
+        (followed, state.config.resolver.clone())
+    }
+
+    fn generation(&self) -> u64 {
+        self.cell.load().version
     }
 
     fn changed(&self, changed: &[Followed]) {
@@ -313,7 +355,8 @@ fn host_names(config: &Config) -> Vec<(Arc<str>, u16)> {
 fn look_up(config: &Config, known: &Resolved, warnings: &mut Vec<String>) -> Resolved {
     let names = host_names(config);
     let asked: Vec<_> = names.iter().map(|(name, port)| (name.to_string(), *port)).collect();
-    let answers = control::resolve_now(&asked);
+    let before = |host: &str, port| known.get(&(Arc::from(host), port)).cloned().unwrap_or_default();
+    let answers = control::resolve_now(&asked, &config.resolver, before);
     let mut resolved = Resolved::new();
     for (name, answer) in names.into_iter().zip(answers) {
         match (answer, known.get(&name)) {
@@ -381,7 +424,9 @@ fn difference(old: &Config, new: &Config) -> String {
     count_changes(&mut text, "service", old.services.iter().map(service), new.services.iter().map(service));
     let auth = |auth: &config::Auth| (auth.name.to_string(), format!("{auth:?}"));
     count_changes(&mut text, "issuer", old.auths.iter().map(auth), new.auths.iter().map(auth));
-    let rest = |config: &Config| format!("{:?}{:?}{:?}", config.trusted_proxies, config.limits, config.log);
+    let rest = |config: &Config| {
+        format!("{:?}{:?}{:?}{:?}", config.trusted_proxies, config.limits, config.log, config.resolver)
+    };
     let offer = |config: &Config| config.tls.as_ref().map(|tls| format!("{:?}", tls.offer));
     if rest(old) != rest(new) {
         text.push_str(if text.is_empty() { "settings changed" } else { "; settings changed" });
@@ -399,6 +444,7 @@ fn described(route: &config::Route, config: &Config) -> (String, String) {
     let mut route = config::Route { place: "".into(), ..route.clone() };
     let service = match &mut route.target {
         config::Target::Service(index) => &*config.services[std::mem::take(index)].name,
+        config::Target::Accounts { auth, .. } => &*config.auths[std::mem::take(auth)].name,
         config::Target::Amqp(index) => &*config.amqp[std::mem::take(index)].name,
         config::Target::Fixed(_) | config::Target::Redirect { .. } => "",
     };

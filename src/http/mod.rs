@@ -9,6 +9,7 @@ mod chunked;
 pub mod date;
 mod fields;
 pub mod framing;
+pub mod grpc;
 pub mod h2;
 pub mod head;
 pub mod headers;

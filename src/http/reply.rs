@@ -56,6 +56,22 @@ pub fn write_reply(reply: &Reply<'_>, out: &mut Vec<u8>) {
     }
 }
 
+/// Hands every field of the reply to `each`, for a protocol that does not write lines, without its body.
+pub fn each_field(reply: &Reply<'_>, mut each: impl FnMut(&[u8], &[u8])) {
+    let bodyless = matches!(reply.status, 100..=199 | 204 | 304);
+    each(b"Date", reply.date);
+    if !bodyless {
+        if !reply.content_type.is_empty() {
+            each(b"Content-Type", reply.content_type);
+        }
+        let mut digits = [0; 20];
+        each(b"Content-Length", decimal(reply.body.len() as u64, &mut digits));
+    }
+    for (name, value) in reply.fields {
+        each(name, value);
+    }
+}
+
 /// What `Connection` must say so that the client understands whether the connection stays (RFC 9112 §9.3).
 pub const fn connection_option(version: Version, keep_alive: bool) -> Option<&'static [u8]> {
     match (version, keep_alive) {

@@ -222,31 +222,60 @@ pub enum ConnectionField<'a> {
     Upgrade(&'a [u8]),
 }
 
-/// Appends the head.
-#[expect(clippy::wildcard_enum_match_arm, reason = "what has no meaning here is passed on")]
-pub fn write_reply(out: &mut Vec<u8>, reply: &Return<'_>) {
-    out.reserve(reply.bytes.len() + reply.reason.len() + 256);
-    out.extend_from_slice(b"HTTP/1.1 ");
-    push_status(out, reply.status);
-    put(out, &[b" ", reply.reason, b"\r\n"]);
-    let (mut has_date, mut has_id) = (false, false);
-    copy_fields(out, reply.bytes, reply.fields, |field| {
+/// Hands every field of the reply to `each`, for a protocol that does not write lines.
+pub fn each_reply_field(reply: &Return<'_>, mut each: impl FnMut(&[u8], &[u8])) {
+    let mut seen = Seen::default();
+    for field in reply.fields {
+        if !field.hop && seen.keeps(field, reply) {
+            each(field.name.of(reply.bytes), field.value.of(reply.bytes));
+        }
+    }
+    seen.missing(reply, each);
+}
+
+/// What the service said itself.
+#[derive(Default)]
+struct Seen {
+    date: bool,
+    id: bool,
+}
+
+impl Seen {
+    #[inline]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "what has no meaning here is passed on")]
+    fn keeps(&mut self, field: &Field, reply: &Return<'_>) -> bool {
         match field.known {
-            Known::Date => has_date = true,
-            Known::XRequestId => has_id = true,
+            Known::Date => self.date = true,
+            Known::XRequestId => self.id = true,
             // A length beside a coding, or on a reply that ends with the connection, would contradict it.
             // A 204 must not have one (RFC 9110 §8.6).
             Known::ContentLength => return reply.framing == ReplyFraming::AsReceived && reply.status != 204,
             _ => {}
         }
         true
-    });
-    if !has_date {
-        put(out, &[b"Date: ", reply.date, b"\r\n"]);
     }
-    if let (false, Some(id)) = (has_id, reply.request_id) {
-        put(out, &[b"X-Request-Id: ", id, b"\r\n"]);
+
+    /// What we say in its place.
+    #[inline]
+    fn missing(&self, reply: &Return<'_>, mut each: impl FnMut(&[u8], &[u8])) {
+        if !self.date {
+            each(b"Date", reply.date);
+        }
+        if let (false, Some(id)) = (self.id, reply.request_id) {
+            each(b"X-Request-Id", id);
+        }
     }
+}
+
+/// Appends the head.
+pub fn write_reply(out: &mut Vec<u8>, reply: &Return<'_>) {
+    out.reserve(reply.bytes.len() + reply.reason.len() + 256);
+    out.extend_from_slice(b"HTTP/1.1 ");
+    push_status(out, reply.status);
+    put(out, &[b" ", reply.reason, b"\r\n"]);
+    let mut seen = Seen::default();
+    copy_fields(out, reply.bytes, reply.fields, |field| seen.keeps(field, reply));
+    seen.missing(reply, |name, value| put(out, &[name, b": ", value, b"\r\n"]));
     if reply.framing == ReplyFraming::Chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }

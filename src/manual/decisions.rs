@@ -323,6 +323,19 @@
 //! ```
 //!
 //! ```text
+//! ## 29. Names are asked for by ourselves   2026-11-22
+//! Question   Who resolves the host names of services, and when again?
+//! Chosen     hickory-resolver on the control thread (/etc/hosts, resolv.conf or `resolver`), A and AAAA apart: a kind that cannot be asked for keeps
+//!            its addresses. Asked again after the records' time, within 1 s and 5 min, a tenth of it at random. Only where DNS knows nothing
+//!            and no `resolver` is named, getaddrinfo is asked, every 30 s. NXDOMAIN is a failure like others: what was known stays.
+//! Because    getaddrinfo does not say how long an answer is valid, and blocks a thread for each name.
+//! Rejected   getaddrinfo every 30 s, as it was first (too late for a failover, too often for the rest); dropping the servers of a name that is
+//!            gone (one bad zone file would take a service down).
+//! Costs      two questions for each name and time. An endpoint's slot is used again, so that it has an id besides, which connections carry.
+//! Revisit    with SRV records (`service=`).
+//! ```
+//!
+//! ```text
 //! ## 30. A question to another thread has a seat   2026-11-22
 //! Question   How does a request on a shard wait for what only another thread can say (a login, a key, a broker's reply)?
 //! Chosen     A bounded tokio queue to that thread, and the shard's own mailbox back. The shard keeps a numbered seat for each question; the

@@ -23,6 +23,7 @@
 //! | `balance` | `random` (two choices) evens out servers of different speed; `round_robin` is exact *within a shard*: with few requests, shards add up to a rough share. `least_conn` looks at all servers, not at two: better where requests differ much and servers are few; with many shards all may choose the same one. `least_time` where servers differ in speed |
 //! | `hash` | where servers keep something of a user. No server gets more than 1.25 times its share of what is in flight: a key that all have spills over |
 //! | `max_conns`, `queue` | `max_conns` what a server can do at once, `queue` what may wait for that meanwhile: `wait` below the patience of those who ask. Exact counts cost a write to a shared cache line for each request |
+//! | `resolver` | where the names of services are not those that this machine resolves; `valid=` where records lie about their time, `ipv6=off` where there is no way to IPv6 addresses that names have |
 //! | `slow_start` | servers with cold caches |
 //! | `timeout` | just above the slowest good answer of the route. It is to the response head: a body is watched by its progress |
 //! | `connect` | a few round trips; 2 s is for the next data centre |

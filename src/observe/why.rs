@@ -89,6 +89,12 @@ pub enum Why {
     ClaimMissing,
     /// The issuer's keys could not be fetched since the start.
     KeysUnavailable,
+    /// A wrong name or password, or a refresh token that is none.
+    LoginRefused,
+    /// Too many logins failed.
+    LoginThrottled,
+    /// Users, keys or the threads that hash passwords cannot be had.
+    AccountsUnavailable,
     /// The gateway was told to stop before the request was done.
     Stopping,
     /// Every endpoint has as many requests as it may.
@@ -108,7 +114,7 @@ pub enum Side {
 }
 
 impl Why {
-    pub const ALL: [Self; 44] = [
+    pub const ALL: [Self; 47] = [
         Self::Ok,
         Self::ClientClosed,
         Self::BadRequest,
@@ -150,6 +156,9 @@ impl Why {
         Self::ScopeMissing,
         Self::ClaimMissing,
         Self::KeysUnavailable,
+        Self::LoginRefused,
+        Self::LoginThrottled,
+        Self::AccountsUnavailable,
         Self::Stopping,
         Self::ServiceFull,
         Self::Panic,
@@ -199,6 +208,9 @@ impl Why {
             Self::ScopeMissing => "scope_missing",
             Self::ClaimMissing => "claim_missing",
             Self::KeysUnavailable => "jwt_keys_unavailable",
+            Self::LoginRefused => "login_refused",
+            Self::LoginThrottled => "login_throttled",
+            Self::AccountsUnavailable => "accounts_unavailable",
             Self::Stopping => "stopping",
             Self::ServiceFull => "service_full",
             Self::Panic => "panic",
@@ -230,7 +242,9 @@ impl Why {
             | Self::TokenRevoked
             | Self::RoleMissing
             | Self::ScopeMissing
-            | Self::ClaimMissing => Side::Client,
+            | Self::ClaimMissing
+            | Self::LoginRefused
+            | Self::LoginThrottled => Side::Client,
             Self::NoEndpoint
             | Self::ConnectRefused
             | Self::ConnectTimeout
@@ -248,6 +262,7 @@ impl Why {
             | Self::NoResources
             | Self::LoopDetected
             | Self::KeysUnavailable
+            | Self::AccountsUnavailable
             | Self::Stopping
             | Self::ServiceFull
             | Self::Panic => Side::Gateway,

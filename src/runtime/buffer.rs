@@ -6,6 +6,8 @@ use std::{
     rc::Rc,
 };
 
+use super::pages;
+
 /// Bytes received or to be sent: `bytes[start..]` are unread.
 ///
 /// A buffer keeps [`Buffer::HEADROOM`] bytes free before what it reads, so that a rewritten head or a chunk header can be put
@@ -44,7 +46,10 @@ impl Buffer {
     pub const HEADROOM: usize = 1024;
 
     pub fn with_capacity(capacity: usize) -> Self {
-        let bytes = Vec::with_capacity(Self::HEADROOM + capacity + Self::TAIL);
+        Self::of(Vec::with_capacity(Self::HEADROOM + capacity + Self::TAIL))
+    }
+
+    fn of(bytes: Vec<u8>) -> Self {
         let mut buffer = Self { bytes, start: 0, lent: None };
         buffer.clear();
         buffer
@@ -120,6 +125,20 @@ impl Buffer {
         }
     }
 
+    /// Makes room for `count` more bytes to be appended: a buffer from the stock, then a large one, then memory of its own.
+    pub fn make_room(&mut self, count: usize, stock: &Buffers) {
+        if self.bytes.capacity() - self.bytes.len() >= count {
+            return;
+        }
+        if self.capacity() == 0 && count <= Buffers::SMALL {
+            *self = stock.small();
+        } else if self.capacity() < Buffers::LARGE && self.len() + count <= Buffers::LARGE {
+            let mut large = stock.large();
+            large.extend(self.unread());
+            stock.give_back(std::mem::replace(self, large));
+        }
+    }
+
     /// Appends bytes behind the unread ones.
     pub fn extend(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
@@ -175,7 +194,8 @@ impl Buffer {
 
 /// A shard's stock of buffers, so that a request allocates nothing once the shard is warm.
 ///
-/// Bounded: what comes back over the bound is freed, and what nobody needs any more goes bit by bit ([`Buffers::trim`]).
+/// Bounded: what comes back over the bound loses its memory, and so does, bit by bit, what nobody needs any more
+/// ([`Buffers::trim`]).
 pub struct Buffers {
     small: Stock,
     large: Stock,
@@ -189,8 +209,10 @@ impl Buffers {
     pub const LARGE: usize = 256 * 1024 - Buffer::HEADROOM - Buffer::TAIL;
     const SMALL_BYTES: u64 = 16 * 1024;
     const LARGE_BYTES: u64 = 256 * 1024;
-    const SMALL_KEPT: usize = 1024;
+    const SMALL_KEPT: usize = 256;
     const LARGE_KEPT: usize = 64;
+    /// Buffers kept without memory, as many as a burst of 65,536 connections leaves behind.
+    const COLD_KEPT: usize = 64 * 1024;
 
     pub fn new() -> Self {
         Self { small: Stock::default(), large: Stock::default(), lent: Rc::default() }
@@ -223,13 +245,14 @@ impl Buffers {
         } else {
             return; // It grew for one unusual message.
         };
-        let mut buffers = stock.buffers.borrow_mut();
-        if buffers.len() < kept {
-            buffers.push(buffer);
+        if stock.buffers.borrow().len() < kept {
+            stock.buffers.borrow_mut().push(buffer);
+        } else {
+            stock.cool(buffer);
         }
     }
 
-    /// Frees half of the buffers that were not needed since the last call. Called about once a second, it lets go of what a burst
+    /// Lets go of half of the buffers that were not needed since the last call. Called about once a second, it frees what a burst
     /// left behind within some seconds, and of nothing that is in use every second.
     pub fn trim(&self) {
         self.small.trim();
@@ -257,6 +280,9 @@ impl Buffers {
 #[derive(Default)]
 struct Stock {
     buffers: RefCell<Vec<Buffer>>,
+    /// Those without memory: address space that the allocator need not be asked for. It would put its list of free blocks into
+    /// them, a page of 4 KiB for each.
+    cold: RefCell<Vec<Vec<u8>>>,
     /// The fewest there were since the last [`Stock::trim`].
     fewest: Cell<usize>,
 }
@@ -266,13 +292,23 @@ impl Stock {
         let mut buffers = self.buffers.borrow_mut();
         let buffer = buffers.pop();
         self.fewest.set(self.fewest.get().min(buffers.len()));
-        buffer
+        buffer.or_else(|| Some(Buffer::of(self.cold.borrow_mut().pop()?)))
+    }
+
+    /// Lets go of a buffer's memory.
+    fn cool(&self, buffer: Buffer) {
+        let mut bytes = buffer.bytes;
+        pages::empty(&mut bytes);
+        let mut cold = self.cold.borrow_mut();
+        if cold.len() < Buffers::COLD_KEPT {
+            cold.push(bytes);
+        }
     }
 
     fn trim(&self) {
         let mut buffers = self.buffers.borrow_mut();
         let left = buffers.len() - self.fewest.get().div_ceil(2);
-        buffers.truncate(left);
+        buffers.drain(left..).for_each(|buffer| self.cool(buffer));
         self.fewest.set(left);
     }
 }
@@ -356,6 +392,21 @@ mod tests {
             left.push(stock.in_stock().0);
         }
         assert_eq!(left, [100, 52, 28, 16, 10, 7, 5, 4, 4, 4]);
+    }
+
+    #[test]
+    fn a_burst_leaves_no_memory_behind_and_its_buffers_can_be_used_again() {
+        let stock = Buffers::new();
+        let many = Buffers::SMALL_KEPT + 10;
+        for _ in 0..2 {
+            let mut lent: Vec<_> = (0..many).map(|_| stock.small()).collect();
+            for buffer in &mut lent {
+                assert_eq!((buffer.start(), buffer.room()), (Buffer::HEADROOM, Buffers::SMALL));
+                buffer.extend(&[7; 5000]);
+            }
+            lent.into_iter().for_each(|buffer| stock.give_back(buffer));
+            assert_eq!((stock.in_stock().0, stock.small.cold.borrow().len()), (Buffers::SMALL_KEPT, 10));
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::{
     os::fd::{BorrowedFd, RawFd},
     pin::pin,
     rc::Rc,
-    task::{Poll, Waker},
+    task::{Context, Poll, Waker},
 };
 
 use monoio::io::{CancelHandle, Canceller};
@@ -45,11 +45,18 @@ pub(super) struct Slot {
     canceller: RefCell<Option<Canceller>>,
     /// The stream that is read on behalf of this one.
     partner: RefCell<Option<Rc<Self>>>,
+    /// Who waits for an [`Alarm`].
+    waiter: RefCell<Option<Waker>>,
+    is_alarm: bool,
 }
 
 impl Slot {
     pub(super) fn new(fd: RawFd) -> Rc<Self> {
-        Rc::new(Self {
+        Rc::new(Self::with(fd, false))
+    }
+
+    fn with(fd: RawFd, is_alarm: bool) -> Self {
+        Self {
             fd: Cell::new(fd),
             halves: Cell::new(0),
             read_at: Cell::new(Tick::NEVER),
@@ -63,7 +70,9 @@ impl Slot {
             ended: Cell::new(false),
             canceller: RefCell::new(None),
             partner: RefCell::new(None),
-        })
+            waiter: RefCell::new(None),
+            is_alarm,
+        }
     }
 
     /// Runs `f` with the socket, unless the stream has ended.
@@ -144,6 +153,9 @@ impl Slot {
             self.read_at.set(Tick::NEVER);
             self.read_expired.set(true);
             self.shut(Shutdown::Read);
+            if let Some(waiter) = self.waiter.borrow_mut().take() {
+                waiter.wake();
+            }
         }
         if self.write_at.get() <= now {
             self.write_at.set(Tick::NEVER);
@@ -340,7 +352,7 @@ impl Timers {
                     continue; // A stale place: the slot waits elsewhere, or nowhere.
                 }
                 slot.waits_at.set(Tick::NEVER);
-                if slot.fd.get() < 0 {
+                if slot.fd.get() < 0 && !slot.is_alarm {
                     continue;
                 }
                 slot.fire(now);
@@ -356,6 +368,51 @@ impl Timers {
     /// Slots waiting in the wheel, stale places included.
     pub fn waiting(&self) -> usize {
         self.wheel.borrow().waiting
+    }
+}
+
+/// A deadline for a wait that no socket ends.
+pub struct Alarm {
+    slot: Rc<Slot>,
+    timers: Rc<Timers>,
+}
+
+impl Alarm {
+    pub fn new(timers: &Rc<Timers>) -> Self {
+        Self { slot: Rc::new(Slot::with(-1, true)), timers: Rc::clone(timers) }
+    }
+
+    /// What `poll` comes to, or `None` once `until` has passed. `poll` is asked first, and sees to its own waking.
+    pub async fn within<T>(
+        &self,
+        until: Tick,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Option<T> {
+        let slot = &self.slot;
+        slot.read_expired.set(false);
+        slot.reading.set(false);
+        let outcome = poll_fn(|cx| {
+            if let Poll::Ready(outcome) = poll(cx) {
+                return Poll::Ready(Some(outcome));
+            }
+            if slot.read_expired.get() {
+                return Poll::Ready(None);
+            }
+            if !slot.reading.replace(true) {
+                self.timers.arm(slot, &slot.read_at, until);
+            }
+            *slot.waiter.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+        slot.reading.set(false);
+        slot.read_at.set(Tick::NEVER);
+        outcome
+    }
+
+    /// Moves the deadline of the wait that is under way, if there is one.
+    pub fn expect_until(&self, until: Tick) {
+        self.timers.move_read(&self.slot, until);
     }
 }
 

@@ -20,6 +20,7 @@ pub mod deadline;
 mod handshake;
 mod listener;
 mod mailbox;
+mod pages;
 mod session;
 mod start;
 mod stream;
@@ -32,7 +33,7 @@ pub use self::{
     ahead::ReadAhead,
     ask::{Answer, AnswerTo, Question, Unanswered, Waiting},
     buffer::{Buffer, Buffers},
-    deadline::Timers,
+    deadline::{Alarm, Timers},
     handshake::HandshakeFault,
     listener::{Listener, ListenerHandle, Others, Peer, Socket},
     mailbox::{Mailbox, Postbox, mailbox},

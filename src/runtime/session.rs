@@ -226,6 +226,7 @@ impl Session {
         Facts {
             is_13: inner.connection.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3),
             is_resumed: inner.connection.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
+            is_http2: inner.connection.alpn_protocol() == Some(b"h2"),
         }
     }
 }
@@ -236,6 +237,8 @@ pub struct Facts {
     /// TLS 1.3, else 1.2.
     pub is_13: bool,
     pub is_resumed: bool,
+    /// The two agreed on HTTP/2 (RFC 7301).
+    pub is_http2: bool,
 }
 
 /// What a handshake needs next.

@@ -42,10 +42,13 @@ pub trait Numbers {
 pub struct Identities {
     version: u64,
     services: HashMap<Arc<str>, ServiceIdentity>,
-    endpoints: HashMap<EndpointKey, (usize, Arc<Shared>)>,
+    endpoints: HashMap<EndpointKey, EndpointIdentity>,
     amqp: HashMap<Arc<str>, Arc<AmqpService>>,
     next_service: usize,
-    next_endpoint: usize,
+    /// Slots of endpoints that were forgotten.
+    free: Vec<usize>,
+    next_slot: usize,
+    next_id: u64,
     next_revision: u64,
     /// Which tokens are refused, now and in every snapshot to come.
     pub revocations: Arc<RevocationCell>,
@@ -58,10 +61,22 @@ pub struct Identities {
 /// trusted under other rules is not used.
 type EndpointKey = (usize, Dial, Arc<str>, Arc<str>);
 
+#[derive(Clone)]
+struct EndpointIdentity {
+    slot: usize,
+    id: u64,
+    shared: Arc<Shared>,
+    /// The last snapshot that had it.
+    version: u64,
+}
+
+/// Endpoints that are remembered though no snapshot has them: an address may be back before long, with its health.
+const FORMER_ENDPOINTS_MAX: usize = 1024;
+
 struct ServiceIdentity {
     slot: usize,
     revision: u64,
-    endpoints: Vec<(usize, Facts)>,
+    endpoints: Vec<(u64, Facts)>,
     queue: Arc<Queue>,
 }
 
@@ -69,6 +84,35 @@ impl Identities {
     /// `instance` is a token that no other gateway has.
     pub fn new(instance: &str, shards: usize) -> Self {
         Self { instance: instance.into(), shards, ..Self::default() }
+    }
+
+    /// An endpoint of the snapshot that is being built.
+    fn endpoint(&mut self, key: EndpointKey) -> EndpointIdentity {
+        let Self { endpoints, free, next_slot, next_id, version, .. } = self;
+        let identity = endpoints.entry(key).or_insert_with(|| {
+            let slot = free.pop().unwrap_or_else(|| {
+                *next_slot += 1;
+                *next_slot - 1
+            });
+            *next_id += 1;
+            EndpointIdentity { slot, id: *next_id, shared: Arc::default(), version: 0 }
+        });
+        identity.version = *version;
+        identity.clone()
+    }
+
+    /// Forgets the endpoints that were used longest ago, if there are many. What a shard still has of them it knows by their id.
+    fn forget(&mut self) {
+        let present = self.version;
+        let mut former: Vec<u64> =
+            self.endpoints.values().map(|known| known.version).filter(|version| *version < present).collect();
+        let Some(excess) = former.len().checked_sub(FORMER_ENDPOINTS_MAX).filter(|excess| *excess > 0) else {
+            return;
+        };
+        let (_, oldest_kept, _) = former.select_nth_unstable(excess);
+        let oldest_kept = *oldest_kept;
+        let forgotten = self.endpoints.extract_if(|_, known| known.version < oldest_kept);
+        self.free.extend(forgotten.map(|(_, known)| known.slot));
     }
 }
 
@@ -90,6 +134,7 @@ pub fn build(
         .zip(&tls.services)
         .map(|(service, tls)| build_service(service, tls, resolved, bound, identities, numbers))
         .collect();
+    identities.forget();
     let patterns: Vec<_> = config.routes.iter().map(|route| (route.pattern.clone(), route.on)).collect();
     let mut guards = Vec::new();
     Snapshot {
@@ -118,6 +163,7 @@ pub fn build(
                 },
                 tls: listen.tls,
                 proxy_protocol: listen.proxy_protocol,
+                http2: listen.http2,
                 loop_mark: format!("coregate-{}-{number}", identities.instance).into_bytes().into(),
             })
             .collect(),
@@ -143,6 +189,9 @@ fn build_route(
         metric: numbers.route(route.pattern.text()),
         target: match &route.target {
             config::Target::Service(index) => Target::Service(*index),
+            config::Target::Accounts { auth, action } => {
+                Target::Accounts { issuer: Arc::clone(&issuers[*auth].name), action: *action }
+            }
             config::Target::Amqp(index) => Target::Amqp(*index),
             config::Target::Fixed(fixed) => Target::Fixed(fixed.clone()),
             config::Target::Redirect { code, location } => {
@@ -214,20 +263,15 @@ fn build_service(
             identities.next_service - 1
         }
     };
-    let rules: Arc<str> = if tls.is_empty() { "".into() } else { format!("{:?}", service.tls).into() };
+    let rules = if tls.is_empty() { String::new() } else { format!("{:?}", service.tls) };
     let mut endpoints = Vec::new();
     let mut facts = Vec::new();
     let mut shared = Vec::new();
     for endpoint in &service.endpoints {
+        let rules: Arc<str> = format!("{rules} {:?}", endpoint.speaks).into();
         for dial in dials(&endpoint.address, resolved) {
-            let (place, observed) = identities
-                .endpoints
-                .entry((slot, dial.clone(), Arc::clone(&endpoint.url), Arc::clone(&rules)))
-                .or_insert_with(|| {
-                    identities.next_endpoint += 1;
-                    (identities.next_endpoint - 1, Arc::default())
-                })
-                .clone();
+            let key = (slot, dial.clone(), Arc::clone(&endpoint.url), Arc::clone(&rules));
+            let identity = identities.endpoint(key);
             facts.push(Facts {
                 weight: endpoint.weight,
                 backup: endpoint.backup,
@@ -238,22 +282,24 @@ fn build_service(
                 slow_start_ms: millis(endpoint.slow_start),
                 name: balance::name(&endpoint.url, &dial),
             });
-            shared.push(observed);
+            shared.push(identity.shared);
             endpoints.push(Endpoint {
                 url: Arc::clone(&endpoint.url),
                 metric: numbers.endpoint(metric, &endpoint.url),
-                slot: place,
+                slot: identity.slot,
+                id: identity.id,
                 own_listener: own_listener(&dial, bound),
                 dial,
                 authority: Arc::clone(&endpoint.authority),
                 tls: server_name(service, endpoint),
                 prefix: Arc::clone(&endpoint.prefix),
+                speaks: endpoint.speaks,
             });
         }
     }
 
-    let list: Vec<(usize, Facts)> =
-        endpoints.iter().map(|endpoint| endpoint.slot).zip(facts.iter().cloned()).collect();
+    let list: Vec<(u64, Facts)> =
+        endpoints.iter().map(|endpoint| endpoint.id).zip(facts.iter().cloned()).collect();
     let known = identities.services.get(&service.name).filter(|identity| identity.endpoints == list);
     let (revision, queue) = match known {
         Some(identity) => (identity.revision, Arc::clone(&identity.queue)),
@@ -357,6 +403,27 @@ mod tests {
         check("2001:db8::", 32, "2001:db8:1::1", true);
         check("2001:db8::", 32, "2001:db9::1", false);
         check("::", 0, "2001:db9::1", true);
+    }
+
+    #[test]
+    fn an_endpoint_is_remembered_and_its_slot_used_again_when_it_is_forgotten() {
+        let mut identities = Identities::new("test", 1);
+        let key = |number: u16| -> EndpointKey {
+            (0, Dial::Tcp(SocketAddr::from(([10, 0, 0, 1], number))), "u".into(), "".into())
+        };
+        let mut seen = std::collections::HashSet::new();
+        let first = identities.endpoint(key(0));
+        for number in 0..5000 {
+            identities.version += 1;
+            seen.insert(identities.endpoint(key(number)).id);
+            identities.forget();
+        }
+        assert_eq!(seen.len(), 5000, "no id is given twice");
+        assert!(identities.next_slot <= FORMER_ENDPOINTS_MAX + 2, "{}", identities.next_slot);
+        assert!(identities.endpoints.len() <= FORMER_ENDPOINTS_MAX + 2);
+        let again = identities.endpoint(key(4500));
+        assert!(seen.contains(&again.id), "it was away for a short time only");
+        assert_ne!(identities.endpoint(key(0)).id, first.id);
     }
 
     #[test]

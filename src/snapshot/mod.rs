@@ -16,7 +16,7 @@ use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
 use crate::{
     auth::{Guard, revocation::RevocationCell},
     balance::{Facts, Policy, Queue, Shared},
-    config::{self, Fixed, HostHeader, Network, Retry},
+    config::{self, Fixed, HostHeader, Network, Retry, issuing::Action},
     http::{FieldNames, Rules},
     limits::Limits,
     route::Index,
@@ -57,6 +57,8 @@ pub struct ListenerFacts {
     pub tls: bool,
     /// Whether connections of trusted proxies begin with a header of theirs.
     pub proxy_protocol: bool,
+    /// Whether HTTP/2 is spoken to clients that want it.
+    pub http2: bool,
     /// The field value that recognises requests which left from this listener (RFC 8586).
     pub loop_mark: Box<[u8]>,
 }
@@ -85,6 +87,11 @@ pub struct Route {
 pub enum Target {
     /// Index into [`Snapshot::services`].
     Service(usize),
+    /// One of the paths of an issuer of our own, by its name.
+    Accounts {
+        issuer: Arc<str>,
+        action: Action,
+    },
     /// Index into [`Snapshot::amqp`].
     Amqp(usize),
     Fixed(Fixed),
@@ -137,11 +144,14 @@ pub struct Endpoint {
     pub metric: u32,
     /// Its place in the shards' tables, the same in every snapshot that has this endpoint.
     pub slot: usize,
+    /// Its number, which no other endpoint of this process gets, ever: a slot is given to another once it is free.
+    pub id: u64,
     pub dial: Dial,
     pub authority: Arc<str>,
     /// The name its certificate must have; `None` without TLS.
     pub tls: Option<ServerName<'static>>,
     pub prefix: Arc<str>,
+    pub speaks: config::Speaks,
     /// Index into [`Snapshot::listeners`], when the endpoint is one of our own.
     pub own_listener: Option<usize>,
 }

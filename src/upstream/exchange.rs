@@ -150,7 +150,7 @@ async fn response_head(
 /// How long a client that expects a 100 waits for the service's before it gets ours.
 const CONTINUE_AFTER: Duration = Duration::from_millis(500);
 
-async fn send_continue(upstreams: &Upstreams, request: &mut Request<'_>) -> Result<(), Fault> {
+pub(super) async fn send_continue(upstreams: &Upstreams, request: &mut Request<'_>) -> Result<(), Fault> {
     let Asker::Client(client) = &mut request.asker else { return Ok(()) };
     let informed = client.inform(100, b"Continue", b"", &[], &upstreams.buffers, request.patience).await;
     informed.map_err(|_| Fault::ClientClosed)
@@ -165,7 +165,7 @@ fn switches_as_asked(request: &Request<'_>, bytes: &[u8], fields: &[Field]) -> b
     }
 }
 
-async fn pass_informational(
+pub(super) async fn pass_informational(
     upstreams: &Upstreams,
     head: &ResponseHead,
     buffer: &Buffer,
@@ -183,7 +183,7 @@ async fn pass_informational(
 }
 
 /// The request head as this endpoint gets it.
-fn write_head(out: &mut Vec<u8>, endpoint: &Endpoint, request: &Request<'_>) {
+pub(super) fn write_head(out: &mut Vec<u8>, endpoint: &Endpoint, request: &Request<'_>) {
     let host = match request.host {
         HostHeader::Upstream => Some(endpoint.authority.as_bytes()),
         HostHeader::Client if request.host_differs || request.client_host.is_empty() => {

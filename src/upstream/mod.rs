@@ -7,6 +7,7 @@ mod exchange;
 pub mod pool;
 pub mod relay;
 mod send;
+mod shared;
 pub mod upload;
 mod wait;
 

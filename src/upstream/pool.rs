@@ -9,16 +9,23 @@ use std::{
 
 use rustls::pki_types::ServerName;
 
-use super::{Fault, upload::Uploading, wait::Lines};
+use super::{
+    Fault,
+    shared::{self, Line},
+    upload::Uploading,
+    wait::Lines,
+};
 use crate::{
     balance::{Choice, Picked, Policy, Queue, Shared, State, Tried},
     clock::Tick,
+    config::Speaks,
     http::{BodyLength, Field, ResponseHead, Span, Version},
     observe::{Metrics, Outcome, event},
     runtime::{
         Buffer, Buffers, Ending, HandshakeFault, IoFault, ReadAhead, Stream, StreamHandle, Timers, Turnstile,
     },
     snapshot::{Dial, Endpoint, Service, Snapshot},
+    tls,
     wire::{Inbound, Outbound},
 };
 
@@ -60,6 +67,7 @@ pub struct Upstreams {
     idle: Cell<usize>,
     open: Rc<Open>,
     pub(super) ending: Ending,
+    pub(super) shared: shared::Connections,
 }
 
 /// Calls the first request that waits on a shard for a service, by its slot.
@@ -85,8 +93,8 @@ struct Tables {
 #[derive(Default)]
 struct ServiceState {
     revision: u64,
-    /// The endpoints' slots, in the order of `states`.
-    slots: Vec<usize>,
+    /// The endpoints' ids, in the order of `states`.
+    ids: Vec<u64>,
     states: Vec<State>,
     idle: usize,
     /// In hundredths of a retry.
@@ -102,11 +110,14 @@ pub struct Connection {
     pub(super) reader: Inbound,
     /// `None` while a request body is being streamed.
     pub(super) writer: Option<Outbound>,
-    open: OpenMark,
+    /// `None` on a connection that is shared.
+    open: Option<OpenMark>,
     /// When it became idle.
     since_us: u64,
     /// Of the service it idles for.
     service: usize,
+    /// Of the endpoint it was made to: its slot may be another's by now.
+    endpoint: u64,
     /// The head of the response under way.
     pub head: ResponseHead,
     pub fields: Vec<Field>,
@@ -128,13 +139,24 @@ pub struct Connection {
 
 impl Connection {
     fn new(stream: Stream, open: OpenMark) -> Box<Self> {
+        let reader = Inbound::Ahead(ReadAhead::new(stream.reader));
+        Self::with(reader, Outbound::Socket(stream.writer), Some(open))
+    }
+
+    /// One exchange of a connection that is shared.
+    pub(super) fn shared(reader: Inbound, writer: Outbound) -> Box<Self> {
+        Self::with(reader, writer, None)
+    }
+
+    fn with(reader: Inbound, writer: Outbound, open: Option<OpenMark>) -> Box<Self> {
         Box::new(Self {
-            reader: Inbound::Ahead(ReadAhead::new(stream.reader)),
+            reader,
             large: false,
-            writer: Some(Outbound::Socket(stream.writer)),
+            writer: Some(writer),
             open,
             since_us: 0,
             service: 0,
+            endpoint: 0,
             head: NO_HEAD,
             fields: Vec::new(),
             buffer: Buffer::default(),
@@ -152,7 +174,7 @@ impl Connection {
         match &mut self.reader {
             Inbound::Ahead(reader) if certain => reader.is_certainly_quiet(),
             Inbound::Ahead(reader) => reader.is_quiet(),
-            Inbound::Socket(_) => false,
+            Inbound::Socket(_) | Inbound::Exchange(_) => false,
         }
     }
 
@@ -174,13 +196,23 @@ impl Connection {
     }
 
     /// Gives the parts of a connection that has become a tunnel. The lease counts the tunnel as in flight.
-    pub fn into_tunnel(mut self) -> (Inbound, Outbound, Buffer, (Option<Lease>, OpenMark)) {
+    pub fn into_tunnel(mut self) -> (Inbound, Outbound, Buffer, (Option<Lease>, Option<OpenMark>)) {
         self.buffer.consume(self.head.len);
         let upstreams = Rc::clone(&self.lease().upstreams);
         upstreams.give_back_fields(self.fields);
         let writer = self.writer.expect("a request for a tunnel has no body to be streamed");
         (self.reader, writer, self.buffer, (self.lease, self.open))
     }
+}
+
+/// A connection that was made.
+pub(super) enum Connected {
+    Own(Box<Connection>),
+    Shared(Rc<Line>),
+}
+
+fn speaks_http2(stream: &Stream) -> bool {
+    stream.reader.tls_facts().is_some_and(|facts| facts.is_http2)
 }
 
 /// Counts a connection as open, and lets the shard end it, until it is dropped.
@@ -242,6 +274,7 @@ impl Upstreams {
             idle: Cell::new(0),
             open: Rc::default(),
             ending: Ending::default(),
+            shared: shared::Connections::default(),
         })
     }
 
@@ -288,6 +321,7 @@ impl Upstreams {
             upstreams: Rc::clone(self),
             service: service.slot,
             endpoint: service.endpoints[index].slot,
+            id: service.endpoints[index].id,
             metric: service.endpoints[index].metric,
             index,
             keepalive: service.keepalive,
@@ -305,7 +339,7 @@ impl Upstreams {
             self.idle.set(self.idle.get() - 1);
             let age_us = self.timers.clock.recent_us().saturating_sub(idle.since_us);
             let quiet = idle.is_quiet(certain);
-            if quiet && age_us < micros(IDLE_MAX) {
+            if quiet && idle.endpoint == lease.id && age_us < micros(IDLE_MAX) {
                 self.metrics.borrow_mut().counters.upstream_reused += 1;
                 return Some(idle);
             }
@@ -313,12 +347,14 @@ impl Upstreams {
         }
     }
 
-    /// A new connection to an endpoint, within the service's `connect`.
+    /// A new connection to an endpoint, within the service's `connect`. `shares` = HTTP/2 will do, where the endpoint speaks it.
     pub(super) async fn connect(
-        &self,
+        self: &Rc<Self>,
         service: &Service,
         endpoint: &Endpoint,
-    ) -> Result<Box<Connection>, Fault> {
+        shares: bool,
+    ) -> Result<Connected, Fault> {
+        let speaks = if shares { endpoint.speaks } else { Speaks::Http1 };
         let (limit, timers) = (service.connect, &self.timers);
         let until = timers.clock.after(limit);
         let connected = match &endpoint.dial {
@@ -332,13 +368,20 @@ impl Upstreams {
         let stream = match (connected, &endpoint.tls) {
             (Ok(stream), None) => stream,
             // Boxed: requests to services without TLS must not pay for it.
-            (Ok(stream), Some(name)) => Box::pin(self.secure(stream, service, name, until)).await?,
+            (Ok(stream), Some(name)) => Box::pin(self.secure(stream, service, name, speaks, until)).await?,
             (Err(IoFault::TooSlow), _) => return Err(Fault::ConnectTimeout),
             (Err(IoFault::Broken(_)), _) => return Err(Fault::ConnectRefused),
         };
         self.metrics.borrow_mut().counters.upstream_opened += 1;
         let open = OpenMark::new(&self.open, stream.handle());
-        Ok(Connection::new(stream, open))
+        let is_http2 = match stream.reader.tls_facts() {
+            None => speaks == Speaks::Http2,
+            Some(facts) => facts.is_http2,
+        };
+        if is_http2 {
+            return Ok(Connected::Shared(shared::open(self, endpoint.slot, stream, open)));
+        }
+        Ok(Connected::Own(Connection::new(stream, open)))
     }
 
     async fn secure(
@@ -346,15 +389,26 @@ impl Upstreams {
         stream: Stream,
         service: &Service,
         name: &ServerName<'static>,
+        speaks: Speaks,
         until: Tick,
     ) -> Result<Stream, Fault> {
         let Some(config) = service.tls.get(self.shard) else { return Err(Fault::Tls) };
         // Counted meanwhile, so that a shard that ends can end it.
         let _open = OpenMark::new(&self.open, stream.handle());
-        let (config, name) = (Arc::clone(config), name.clone());
+        let config = match speaks {
+            Speaks::Http1 => Arc::clone(config),
+            Speaks::Http2 => tls::offering(config, &[b"h2"]),
+            Speaks::Either => tls::offering(config, &[b"h2", b"http/1.1"]),
+        };
+        let name = name.clone();
         let secured =
             stream.connect_tls(config, name, &self.buffers, &self.handshakes, until, service.connect).await;
         match secured {
+            Ok(stream) if speaks == Speaks::Http2 && !speaks_http2(&stream) => {
+                let title = "it does not speak HTTP/2, as `protocol` says";
+                event::warn("upstream", format_args!("service {}: TLS: {title}", service.name));
+                Err(Fault::Tls)
+            }
             Ok(stream) => Ok(stream),
             Err((HandshakeFault::TooSlow, _)) => Err(Fault::ConnectTimeout),
             Err((HandshakeFault::Refused(error), _)) => {
@@ -383,6 +437,7 @@ impl Upstreams {
         self.idle.set(self.idle.get() + 1);
         connection.since_us = self.timers.clock.recent_us();
         connection.service = lease.service;
+        connection.endpoint = lease.id;
         let buffer = if connection.large { self.buffers.large() } else { self.buffers.small() };
         connection.read_ahead(buffer);
         if tables.pools.len() <= lease.endpoint {
@@ -396,18 +451,21 @@ impl Upstreams {
     /// about once a second.
     pub fn sweep(&self, snapshot: &Snapshot) {
         let now_us = self.timers.clock.recent_us();
-        let mut configured = vec![false; self.tables.borrow().pools.len()];
+        let mut configured = vec![0; self.tables.borrow().pools.len()];
         for endpoint in snapshot.services.iter().flat_map(|service| &service.endpoints) {
             if let Some(known) = configured.get_mut(endpoint.slot) {
-                *known = true;
+                *known = endpoint.id;
             }
         }
+        self.shared.sweep(now_us, micros(IDLE_MAX), |slot| {
+            snapshot.services.iter().flat_map(|service| &service.endpoints).any(|known| known.slot == slot)
+        });
         let mut dropped = Vec::new();
         let mut tables = self.tables.borrow_mut();
         let Tables { services, pools } = &mut *tables;
         for (slot, pool) in pools.iter_mut().enumerate() {
             let gone = pool.extract_if(.., |idle| {
-                !configured[slot]
+                configured[slot] != idle.endpoint
                     || now_us.saturating_sub(idle.since_us) > micros(IDLE_MAX)
                     || !idle.is_quiet(false)
             });
@@ -536,12 +594,12 @@ impl ServiceState {
             .endpoints
             .iter()
             .map(|endpoint| {
-                let known = self.slots.iter().position(|slot| *slot == endpoint.slot);
+                let known = self.ids.iter().position(|id| *id == endpoint.id);
                 known.map(|index| std::mem::take(&mut self.states[index])).unwrap_or_default()
             })
             .collect();
         self.states = states;
-        self.slots = service.endpoints.iter().map(|endpoint| endpoint.slot).collect();
+        self.ids = service.endpoints.iter().map(|endpoint| endpoint.id).collect();
         self.revision = service.revision;
     }
 
@@ -554,10 +612,10 @@ impl ServiceState {
 
     /// The state of a request's endpoint. After a reload that may have another index, or be gone.
     fn state(&mut self, lease: &Lease) -> Option<&mut State> {
-        let index = if self.slots.get(lease.index) == Some(&lease.endpoint) {
+        let index = if self.ids.get(lease.index) == Some(&lease.id) {
             lease.index
         } else {
-            self.slots.iter().position(|slot| *slot == lease.endpoint)?
+            self.ids.iter().position(|id| *id == lease.id)?
         };
         self.states.get_mut(index)
     }
@@ -567,7 +625,9 @@ impl ServiceState {
 pub struct Lease {
     upstreams: Rc<Upstreams>,
     service: usize,
+    /// The endpoint's slot and id.
     endpoint: usize,
+    id: u64,
     /// The endpoint's number in metrics and logs.
     pub metric: u32,
     /// Index into the service's endpoints, in the snapshot it was picked from.

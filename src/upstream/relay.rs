@@ -7,9 +7,14 @@ use std::time::Duration;
 
 use super::{Connection, UploadEnd, Uploaded, upload::Pace};
 use crate::{
-    http::{BodyLength, Rules, parse_trailers, rewrite::ReplyFraming},
+    http::{
+        BadHead, BodyLength, Rules,
+        h2::Message,
+        parse_trailers, reply,
+        rewrite::{self, ConnectionField, ReplyFraming},
+    },
     runtime::{Buffer, Buffers, IoFault},
-    wire::{Outbound, Piece},
+    wire::{Inbound, Outbound, Piece},
 };
 
 /// How passing a response on ended.
@@ -33,15 +38,19 @@ pub struct Relayed {
     pub end: RelayEnd,
     /// Body bytes sent to the client.
     pub bytes: u64,
+    /// Bytes of the reply head, as far as they are known.
+    pub head_bytes: u64,
     /// A streamed request body, once it has ended.
     pub uploaded: Option<Box<Uploaded>>,
 }
 
 /// How a response is to be passed on.
 pub struct Passing<'a> {
-    /// The reply head, written.
-    pub head: &'a mut Buffer,
     pub framing: ReplyFraming,
+    /// What the head says about the connection, the request and the time.
+    pub connection: ConnectionField<'a>,
+    pub request_id: &'a [u8],
+    pub date: &'a [u8],
     /// Towards the client.
     pub patience: Duration,
     /// Of the service.
@@ -56,50 +65,64 @@ pub async fn relay(
     client: &mut Outbound,
     mut passing: Passing<'_>,
 ) -> Relayed {
-    let mut bytes = 0;
-    let end = pass_body(&mut response, client, &mut passing, &mut bytes).await;
-    let mut uploaded = response.end_upload().await;
-    response.settle(end == RelayEnd::Complete, uploaded.as_deref_mut());
-    Relayed { end, bytes, uploaded }
+    let mut relayed = Relayed { end: RelayEnd::Complete, bytes: 0, head_bytes: 0, uploaded: None };
+    relayed.end = pass_body(&mut response, client, &mut passing, &mut relayed).await;
+    relayed.uploaded = response.end_upload().await;
+    response.settle(relayed.end == RelayEnd::Complete, relayed.uploaded.as_deref_mut());
+    relayed
 }
 
 async fn pass_body(
     response: &mut Connection,
     client: &mut Outbound,
     passing: &mut Passing<'_>,
-    bytes: &mut u64,
+    relayed: &mut Relayed,
 ) -> RelayEnd {
     let upstreams = std::rc::Rc::clone(response.lease().upstreams());
     let (timers, buffers) = (&upstreams.timers, &upstreams.buffers);
     let clock = &timers.clock;
     let mut decoder = response.reader.decoder(response.head.body);
-    response.buffer.consume(response.head.len);
+    // Of the head, until it is written.
+    let mut head_len = response.head.len;
     let mut head_waits = true;
     loop {
         let unsendable = if head_waits { RelayEnd::Unsent } else { RelayEnd::Truncated };
-        let Connection { buffer, fields, .. } = &mut *response;
-        let Ok(decoded) = decoder.decode(buffer.unread_mut()) else { return unsendable };
-        let is_last = decoded.finished;
-        *bytes += decoded.data.len() as u64;
-        let rest = buffer.unread()[decoded.consumed..].to_vec();
-        // Two bytes are an empty section.
-        let section = decoded.trailers.filter(|section| section.len() > 2);
-        let section = section.map(|section| buffer.unread()[section].to_vec());
-        if let Some(section) = &section
-            && parse_trailers(section, &passing.rules, fields).is_err()
-        {
+        if response.reader.is_at_end() && decoder.end_of_stream().is_err() {
             return unsendable;
         }
+        let Ok(decoded) = decoder.decode(&mut response.buffer.unread_mut()[head_len..]) else {
+            return unsendable;
+        };
+        let is_last = decoded.finished;
+        relayed.bytes += decoded.data.len() as u64;
+        let behind_head = &response.buffer.unread()[head_len..];
+        let rest = behind_head[decoded.consumed..].to_vec();
+        let section = decoded.trailers.map(|section| &behind_head[section]);
+        let Ok(trailers) = section_of(section, is_last, &mut response.reader, &passing.rules) else {
+            return unsendable;
+        };
+        let mut head = None;
+        if head_waits {
+            head_waits = false;
+            let ends = is_last && decoded.data.is_empty() && trailers.is_none();
+            head = write_head(response, client, passing, ends);
+            relayed.head_bytes = head.as_ref().map_or(0, |head| head.len() as u64);
+            response.buffer.consume(head_len);
+            head_len = 0;
+        }
         let piece = Piece {
-            buffer,
+            buffer: &mut response.buffer,
             data: decoded.data,
             is_last,
-            trailers: section.as_deref().map(|section| (section, &**fields)),
-            head: head_waits.then_some(&mut *passing.head),
+            trailers: trailers.as_ref().map(|trailers| (&*trailers.bytes, &*trailers.fields)),
+            head: head.as_mut(),
             is_chunked: passing.framing == ReplyFraming::Chunked,
         };
-        head_waits = false;
-        match client.pass(piece, passing.patience).await {
+        let passed = client.pass(piece, passing.patience).await;
+        if let Some(head) = head {
+            buffers.give_back(head);
+        }
+        match passed {
             Ok(()) => {}
             Err(IoFault::TooSlow) => return RelayEnd::ClientTooSlow,
             Err(IoFault::Broken(_)) => return RelayEnd::ClientGone,
@@ -111,7 +134,7 @@ async fn pass_body(
             return RelayEnd::Complete;
         }
 
-        if response.buffer.capacity() < Buffers::LARGE {
+        if response.buffer.capacity() < Buffers::LARGE && response.reader.fills_large_buffers() {
             // A body that does not end with its first read deserves fewer, larger ones.
             let mut large = buffers.large();
             large.extend(response.buffer.unread());
@@ -127,9 +150,6 @@ async fn pass_body(
                     return RelayEnd::Truncated;
                 }
                 response.left_over = true; // Ended with the connection: nothing to keep.
-                if passing.framing != ReplyFraming::Chunked {
-                    return RelayEnd::Complete;
-                }
             }
             Ok(count) => {
                 if !passing.pace.moves(count, clock.now_us() - before_us) {
@@ -142,7 +162,76 @@ async fn pass_body(
     }
 }
 
+/// Writes the reply head: into a buffer that is to leave with the first piece, or at once where that is not yet a send.
+fn write_head(
+    response: &Connection,
+    client: &mut Outbound,
+    passing: &Passing<'_>,
+    ends: bool,
+) -> Option<Buffer> {
+    let head = response.reply_head(passing.framing, passing.connection, passing.request_id, passing.date);
+    match client {
+        Outbound::Socket(_) => {
+            let mut buffer = response.lease().upstreams().buffers.small();
+            rewrite::write_reply(buffer.start_writing(), &head);
+            Some(buffer)
+        }
+        Outbound::Exchange(outgoing) => {
+            // When nobody is there to get it, the first piece says so.
+            outgoing.respond(head.status, ends, |out| {
+                rewrite::each_reply_field(&head, |name, value| out.field(name, value));
+            });
+            None
+        }
+    }
+}
+
+/// The trailers that come with a piece: in `section`, or beside the body.
+pub(super) fn section_of(
+    section: Option<&[u8]>,
+    is_last: bool,
+    reader: &mut Inbound,
+    rules: &Rules,
+) -> Result<Option<Message>, BadHead> {
+    match section {
+        // An empty one.
+        Some([_, _]) => Ok(None),
+        Some(section) => {
+            let mut trailers = Message { bytes: section.to_vec(), fields: Vec::new() };
+            parse_trailers(section, rules, &mut trailers.fields)?;
+            Ok(Some(trailers))
+        }
+        None if is_last => Ok(reader.take_trailers()),
+        None => Ok(None),
+    }
+}
+
 impl Connection {
+    /// The head as the client is to get it.
+    pub fn reply_head<'a>(
+        &'a self,
+        framing: ReplyFraming,
+        connection: ConnectionField<'a>,
+        request_id: &'a [u8],
+        date: &'a [u8],
+    ) -> rewrite::Return<'a> {
+        let bytes = self.buffer.unread();
+        let reason = match self.head.reason.of(bytes) {
+            [] => reply::reason(self.head.status).as_bytes(),
+            reason => reason,
+        };
+        rewrite::Return {
+            bytes,
+            fields: &self.fields,
+            status: self.head.status,
+            reason,
+            framing,
+            connection,
+            request_id: Some(request_id),
+            date,
+        }
+    }
+
     /// How the body is framed towards a client of this version.
     pub fn framing(&self, http10: bool) -> ReplyFraming {
         match self.head.body {

@@ -5,12 +5,13 @@ use std::{cell::RefCell, rc::Rc, time::Duration};
 use super::{
     Connection, Fault, Lease, Upload, Uploaded, Upstreams,
     exchange::{Failed, exchange},
-    pool::Found,
+    pool::{Connected, Found},
+    shared,
     wait::wait,
 };
 use crate::{
     balance::Tried,
-    config::{HostHeader, Retry},
+    config::{HostHeader, Retry, Speaks},
     http::{Field, RequestHead, Rules, rewrite::Bearer},
     observe::Outcome,
     snapshot::Service,
@@ -82,6 +83,14 @@ impl Stop {
 }
 
 impl Asker<'_> {
+    /// Whether who asks is known to be gone.
+    pub(super) fn is_gone(&self) -> bool {
+        match self {
+            Self::Client(client) => client.is_gone(),
+            Self::Part(_) => false,
+        }
+    }
+
     /// Notes that `stream` is read on behalf of who asks.
     pub(super) fn pair_with(&mut self, stream: &Handle) {
         match self {
@@ -209,6 +218,11 @@ async fn attempt(
     request: &mut Request<'_>,
 ) -> Result<Box<Connection>, Failed> {
     let endpoint = &service.endpoints[lease.index];
+    let shares = endpoint.speaks != Speaks::Http1 && request.upgrade.is_none();
+    if shares && !upstreams.shared.is_http1(endpoint.slot) {
+        // Boxed: requests to other services must not pay for it.
+        return Box::pin(shared::attempt(upstreams, service, lease, request)).await;
+    }
     if let Some(connection) = upstreams.reuse(lease, !request.can_be_repeated()) {
         match exchange(upstreams, endpoint, connection, request).await {
             Err(failed)
@@ -221,8 +235,9 @@ async fn attempt(
             other => return other,
         }
     }
-    match upstreams.connect(service, endpoint).await {
-        Ok(connection) => exchange(upstreams, endpoint, connection, request).await,
+    match upstreams.connect(service, endpoint, shares).await {
+        Ok(Connected::Own(connection)) => exchange(upstreams, endpoint, connection, request).await,
+        Ok(Connected::Shared(line)) => Box::pin(shared::exchange(upstreams, endpoint, &line, request)).await,
         Err(fault) => Err(Failed { fault, nothing_sent: true, body_gone: None }),
     }
 }
@@ -255,14 +270,14 @@ const fn outcome(fault: Fault) -> Outcome {
 
 impl Request<'_> {
     /// Whether the request may be sent again after it may have been received (RFC 9110 §9.2.2).
-    fn can_be_repeated(&self) -> bool {
+    pub(super) fn can_be_repeated(&self) -> bool {
         (self.head.method.is_idempotent() || self.retry.non_idempotent)
             && self.upgrade.is_none()
             && matches!(self.body, Body::Whole(_))
     }
 
     /// Whether the body is still here to be sent.
-    fn has_body(&self) -> bool {
+    pub(super) fn has_body(&self) -> bool {
         !matches!(self.body, Body::Stream(None))
     }
 }

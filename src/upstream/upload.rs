@@ -5,10 +5,10 @@
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
-use super::Fault;
+use super::{Fault, relay::section_of};
 use crate::{
     clock::Tick,
-    http::{BadBody, BodyLength, Decoder, Field, Rules, parse_trailers},
+    http::{BadBody, BodyLength, Decoder, Rules},
     runtime::{Buffer, Buffers, Gate, Idle, IoFault, Timers, spawn},
     wire::{Handle, Inbound, Outbound, Piece},
 };
@@ -188,8 +188,10 @@ async fn run(
     let Upload { mut reader, mut buffer, length, bytes_max, mut pace, rules } = upload;
     let mut decoder = reader.decoder(length);
     let mut bytes = 0;
-    let mut fields: Vec<Field> = Vec::new();
     let end = loop {
+        if reader.is_at_end() && decoder.end_of_stream().is_err() {
+            break UploadEnd::Client(Fault::ClientClosed);
+        }
         let decoded = match decoder.decode(buffer.unread_mut()) {
             Ok(decoded) => decoded,
             Err(bad) => break UploadEnd::Client(Fault::BadBody(bad)),
@@ -200,19 +202,15 @@ async fn run(
         }
 
         let rest = buffer.unread()[decoded.consumed..].to_vec();
-        // Two bytes are an empty section.
-        let section = decoded.trailers.filter(|section| section.len() > 2);
-        let section = section.map(|section| buffer.unread()[section].to_vec());
-        if let Some(section) = &section
-            && parse_trailers(section, &rules, &mut fields).is_err()
-        {
+        let section = decoded.trailers.map(|section| &buffer.unread()[section]);
+        let Ok(trailers) = section_of(section, decoded.finished, &mut reader, &rules) else {
             break UploadEnd::Client(Fault::BadBody(BadBody::BadTrailers));
-        }
+        };
         let piece = Piece {
             buffer: &mut buffer,
             data: decoded.data,
             is_last: decoded.finished,
-            trailers: section.as_deref().map(|section| (section, &*fields)),
+            trailers: trailers.as_ref().map(|trailers| (&*trailers.bytes, &*trailers.fields)),
             head: None,
             is_chunked: length == BodyLength::Chunked,
         };
@@ -227,7 +225,7 @@ async fn run(
             break UploadEnd::Complete;
         }
 
-        if buffer.capacity() < Buffers::LARGE {
+        if buffer.capacity() < Buffers::LARGE && reader.fills_large_buffers() {
             // A body that does not end with its first read deserves fewer, larger ones.
             let mut large = buffers.large();
             large.extend(buffer.unread());
@@ -241,7 +239,7 @@ async fn run(
         let until = timers.clock.after(pace.patience);
         match reader.read_unless_released(&mut buffer, until).await {
             Ok(Idle::Quiet) => break UploadEnd::Stopped,
-            Ok(Idle::Bytes(0)) => break UploadEnd::Client(Fault::ClientClosed),
+            Ok(Idle::Bytes(0)) if !reader.is_at_end() => break UploadEnd::Client(Fault::ClientClosed),
             Ok(Idle::Bytes(count)) => {
                 if !pace.moves(count, timers.clock.now_us() - before_us) {
                     break UploadEnd::Client(Fault::ClientTooSlow);

@@ -3,16 +3,32 @@
 //! [`Inbound`] and [`Outbound`] are the two halves of one exchange, towards a client or towards a service. [`Piece`] is a part of a
 //! body on its way from one to the other: where its framing is written.
 
+mod drive;
+mod exchange;
+mod mux;
 mod piece;
 
 use std::{ops::Range, rc::Rc, time::Duration};
 
-pub use self::piece::Piece;
+pub use self::{
+    drive::Over,
+    exchange::{ExchangeHandle, Gone, Incoming, Outgoing, Unanswered},
+    mux::{Answer, Arrival, Fed, Mux},
+    piece::Piece,
+};
 use crate::{
     clock::Tick,
-    http::{BodyLength, Decoder, Field, rewrite},
+    http::{
+        BodyLength, Decoder, Field,
+        h2::{Code, Message},
+        reply::{self, Reply},
+        rewrite,
+    },
     runtime::{Buffer, Buffers, Idle, IoFault, ReadAhead, Reader, StreamHandle, Timers, Writer},
 };
+
+/// How long an end may take to be said.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Where a message comes from.
 pub enum Inbound {
@@ -20,23 +36,54 @@ pub enum Inbound {
     Socket(Reader),
     /// The same, read ahead.
     Ahead(ReadAhead),
+    /// One of the exchanges of an HTTP/2 connection.
+    Exchange(Incoming),
 }
 
 /// Where a message goes.
 pub enum Outbound {
     Socket(Writer),
+    Exchange(Outgoing),
 }
 
 /// Ends an exchange from elsewhere on the shard.
 #[derive(Clone)]
 pub enum Handle {
     Socket(StreamHandle),
+    Exchange(ExchangeHandle),
 }
 
 impl Inbound {
-    /// The decoder for a body of this length that is read from here.
+    /// The decoder for a body of this length that is read from here. An exchange has its body's end from its frames.
     pub fn decoder(&self, length: BodyLength) -> Decoder {
-        Decoder::new(length)
+        match self {
+            Self::Socket(_) | Self::Ahead(_) => Decoder::new(length),
+            Self::Exchange(_) => Decoder::new(BodyLength::UntilClose),
+        }
+    }
+
+    /// Whether what has been read is all there is, known before a read says so.
+    pub fn is_at_end(&self) -> bool {
+        match self {
+            Self::Socket(_) | Self::Ahead(_) => false,
+            Self::Exchange(incoming) => incoming.is_at_end(),
+        }
+    }
+
+    /// The trailers of an exchange, at its end. Those of a socket are in its bytes.
+    pub fn take_trailers(&mut self) -> Option<Message> {
+        match self {
+            Self::Socket(_) | Self::Ahead(_) => None,
+            Self::Exchange(incoming) => incoming.take_trailers(),
+        }
+    }
+
+    /// Whether larger buffers make for fewer reads.
+    pub fn fills_large_buffers(&self) -> bool {
+        match self {
+            Self::Socket(_) | Self::Ahead(_) => true,
+            Self::Exchange(_) => false,
+        }
     }
 
     /// Reads behind the unread bytes of `buffer`, as [`Reader::read`] does.
@@ -45,6 +92,7 @@ impl Inbound {
         match self {
             Self::Socket(reader) => reader.read(buffer, until).await,
             Self::Ahead(reader) => reader.read(buffer, until).await,
+            Self::Exchange(incoming) => incoming.read(buffer, until).await,
         }
     }
 
@@ -53,6 +101,7 @@ impl Inbound {
         match self {
             Self::Socket(reader) => reader.read_or_release(buffer, Tick::NEVER, until).await,
             Self::Ahead(reader) => reader.read(buffer, until).await.map(Idle::Bytes),
+            Self::Exchange(incoming) => incoming.wait(buffer, until).await,
         }
     }
 
@@ -60,6 +109,7 @@ impl Inbound {
         match self {
             Self::Socket(reader) => Handle::Socket(reader.handle()),
             Self::Ahead(reader) => Handle::Socket(reader.handle()),
+            Self::Exchange(incoming) => incoming.handle(),
         }
     }
 }
@@ -75,6 +125,7 @@ impl Outbound {
     ) -> Result<(), IoFault> {
         match self {
             Self::Socket(writer) => writer.write(buffer, place, patience).await,
+            Self::Exchange(outgoing) => outgoing.data(buffer.at(place), false, patience).await,
         }
     }
 
@@ -83,6 +134,39 @@ impl Outbound {
     pub async fn write_all(&mut self, buffer: &mut Buffer, patience: Duration) -> Result<(), IoFault> {
         match self {
             Self::Socket(writer) => writer.write_all(buffer, patience).await,
+            Self::Exchange(outgoing) => {
+                let written = outgoing.data(buffer.unread(), false, patience).await;
+                buffer.clear();
+                written
+            }
+        }
+    }
+
+    /// Sends a reply of our own, completely; returns the bytes of its head, as far as they are known.
+    pub async fn reply(
+        &mut self,
+        reply: &Reply<'_>,
+        buffers: &Buffers,
+        patience: Duration,
+    ) -> Result<u64, IoFault> {
+        match self {
+            Self::Socket(writer) => {
+                let mut out = buffers.small();
+                reply::write_reply(reply, out.start_writing());
+                let bodyless = reply.head_only || matches!(reply.status, 100..=199 | 204 | 304);
+                let head = out.len() - if bodyless { 0 } else { reply.body.len() };
+                let written = writer.write_all(&mut out, patience).await;
+                buffers.give_back(out);
+                written.map(|()| head as u64)
+            }
+            Self::Exchange(outgoing) => {
+                let bodyless = reply.head_only || matches!(reply.status, 100..=199 | 204 | 304);
+                let body = if bodyless { b"" } else { reply.body };
+                outgoing.respond(reply.status, body.is_empty(), |head| {
+                    reply::each_field(reply, |name, value| head.field(name, value));
+                });
+                outgoing.pass(body, true, None, patience).await.map(|()| 0)
+            }
         }
     }
 
@@ -104,6 +188,18 @@ impl Outbound {
                 buffers.give_back(out);
                 written
             }
+            Self::Exchange(outgoing) => {
+                let informed = outgoing.respond(status, false, |head| {
+                    for field in fields.iter().filter(|field| !field.hop) {
+                        head.field(field.name.of(bytes), field.value.of(bytes));
+                    }
+                });
+                if informed {
+                    Ok(())
+                } else {
+                    Err(IoFault::Broken(std::io::ErrorKind::ConnectionReset.into()))
+                }
+            }
         }
     }
 
@@ -111,6 +207,8 @@ impl Outbound {
     pub fn pair_with(&mut self, partner: &Handle) {
         match (self, partner) {
             (Self::Socket(writer), Handle::Socket(partner)) => writer.pair_with(partner),
+            (Self::Socket(_), Handle::Exchange(_)) => {}
+            (Self::Exchange(outgoing), partner) => outgoing.pair_with(partner),
         }
     }
 
@@ -118,13 +216,23 @@ impl Outbound {
     pub fn unpair(&mut self) {
         match self {
             Self::Socket(writer) => writer.unpair(),
+            Self::Exchange(outgoing) => outgoing.unpair(),
         }
     }
 
-    /// Bytes that were sent so far.
+    /// Bytes the kernel has taken so far, of a socket.
     pub fn sent(&self) -> u64 {
         match self {
             Self::Socket(writer) => writer.sent(),
+            Self::Exchange(_) => 0,
+        }
+    }
+
+    /// Whether it is known that nobody is there to get what is sent.
+    pub fn is_gone(&self) -> bool {
+        match self {
+            Self::Socket(_) => false,
+            Self::Exchange(outgoing) => outgoing.is_gone(),
         }
     }
 
@@ -132,6 +240,10 @@ impl Outbound {
     pub async fn finish(&mut self) {
         match self {
             Self::Socket(writer) => writer.finish().await,
+            Self::Exchange(outgoing) => {
+                // A peer that takes nothing does without it.
+                let _ = outgoing.data(b"", true, FAREWELL).await;
+            }
         }
     }
 
@@ -139,6 +251,7 @@ impl Outbound {
     pub fn break_off(&mut self) {
         match self {
             Self::Socket(writer) => writer.reset_on_close(),
+            Self::Exchange(outgoing) => outgoing.break_off(Code::InternalError),
         }
     }
 }
@@ -147,6 +260,7 @@ impl Handle {
     pub fn end(&self) {
         match self {
             Self::Socket(handle) => handle.end(),
+            Self::Exchange(handle) => handle.end(),
         }
     }
 
@@ -154,6 +268,7 @@ impl Handle {
     pub fn was_ended(&self) -> bool {
         match self {
             Self::Socket(handle) => handle.was_ended(),
+            Self::Exchange(handle) => handle.was_ended(),
         }
     }
 
@@ -161,6 +276,7 @@ impl Handle {
     pub fn expect_until(&self, until: Tick, timers: &Rc<Timers>) {
         match self {
             Self::Socket(handle) => handle.expect_until(until, timers),
+            Self::Exchange(handle) => handle.expect_until(until),
         }
     }
 
@@ -168,6 +284,7 @@ impl Handle {
     pub fn release(&self) {
         match self {
             Self::Socket(handle) => handle.release(),
+            Self::Exchange(handle) => handle.release(),
         }
     }
 }

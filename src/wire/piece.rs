@@ -27,6 +27,13 @@ impl Outbound {
     /// Sends a piece: with its head and its framing it leaves in one send, without being copied, where it fits.
     pub async fn pass(&mut self, piece: Piece<'_>, patience: Duration) -> Result<(), IoFault> {
         let Piece { buffer, data, is_last, trailers, head, is_chunked } = piece;
+        let writer = match self {
+            Self::Socket(writer) => writer,
+            Self::Exchange(outgoing) => {
+                let data = &buffer.unread()[data];
+                return outgoing.pass(data, is_last, trailers, patience).await;
+            }
+        };
         let mut header = [0; CHUNK_HEADER_MAX];
         let mut prefix: &[u8] = b"";
         let mut suffix: &[u8] = b"";
@@ -53,20 +60,20 @@ impl Outbound {
         let Some(head) = head else {
             let place = buffer.frame(data, prefix, suffix);
             let place = place.expect("a chunk header fits into the headroom of a buffer");
-            return self.write(buffer, place, patience).await;
+            return writer.write(buffer, place, patience).await;
         };
         if data.is_empty() && suffix.is_empty() {
-            return self.write_all(head, patience).await;
+            return writer.write_all(head, patience).await;
         }
         head.vec().extend_from_slice(prefix);
         let end = data.end + suffix.len();
         match buffer.frame(data.clone(), head.unread(), suffix) {
-            Some(place) => self.write(buffer, place, patience).await,
+            Some(place) => writer.write(buffer, place, patience).await,
             None => {
                 // An unusually long head goes alone.
                 let body = buffer.place(data.start..end);
-                self.write_all(head, patience).await?;
-                self.write(buffer, body, patience).await
+                writer.write_all(head, patience).await?;
+                writer.write(buffer, body, patience).await
             }
         }
     }

@@ -37,7 +37,7 @@ fn both_versions_are_spoken_and_http_11_is_agreed_on() {
     let gateway = gateway(&authority.site("site", &["a.example"]), HELLO);
     for (version, expected) in [(&TLS13, ProtocolVersion::TLSv1_3), (&TLS12, ProtocolVersion::TLSv1_2)] {
         let mut config = authority.trust_by(version);
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![b"h3".to_vec(), b"http/1.1".to_vec()];
         let mut client = connect(&gateway, "a.example", &Arc::new(config));
         assert_eq!((client.version(), client.alpn()), (expected, Some(&b"http/1.1"[..])));
         for _ in 0..3 {
@@ -350,7 +350,7 @@ fn without_a_certificate_one_is_made_for_trying_things_out() {
         ])
         .output()
         .expect("setpriv is part of every Debian");
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "hello 1.1");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "hello 2");
 }
 
 #[test]

@@ -122,6 +122,11 @@ impl Gateway {
         text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')).map(str::to_owned).collect()
     }
 
+    /// The event log so far.
+    pub fn events(&self) -> String {
+        fs::read_to_string(self.directory.path().join("events.log")).unwrap_or_default()
+    }
+
     pub fn log_path(&self) -> PathBuf {
         self.directory.path().join("access.log")
     }

@@ -51,7 +51,12 @@ pub struct Peer {
 impl Upstream {
     /// Plays `script` for every connection, each on its own thread.
     pub fn start(script: impl Fn(&mut Peer) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        Self::start_at((Ipv4Addr::LOCALHOST, 0), script)
+    }
+
+    /// The same at an address of its own.
+    pub fn start_at(address: (Ipv4Addr, u16), script: impl Fn(&mut Peer) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(address).expect("a free port");
         let address = listener.local_addr().expect("a bound socket");
         let seen = Arc::new(Seen::default());
         let accepting = Arc::clone(&seen);
@@ -311,6 +316,11 @@ impl Peer {
         let ([method, target, version], headers) =
             message::head(&head).expect("the gateway writes plain heads");
         Some(Request { method, target, version, headers, head, ..Request::default() })
+    }
+
+    /// The address that was connected to.
+    pub fn local(&self) -> SocketAddr {
+        self.stream.local_addr().expect("a connected socket")
     }
 
     /// Sends; a gateway that is gone is no error here, the test will see it elsewhere.

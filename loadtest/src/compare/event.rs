@@ -20,8 +20,13 @@ pub fn phase(bench: &Bench<'_>, servers: &[Server], upstreams: &mut Upstreams) -
     Ok(Phase::new(Some(rate), names(servers), rounds))
 }
 
-fn turn(bench: &Bench<'_>, server: &Server, upstreams: &mut Upstreams, rate: f64) -> Result<Round, Failure> {
-    let plan = bench.plan(server, Pace::Open { per_second: rate });
+fn turn(
+    bench: &Bench<'_>,
+    server: &Server,
+    upstreams: &mut Upstreams,
+    rate: f64,
+) -> Result<Option<Round>, Failure> {
+    let plan = bench.plan(server, Pace::Open { per_second: rate })?;
     let setting = bench.setting(server, upstreams);
     let event = |quarter| match (bench.scenario.load.kind, quarter) {
         (Kind::Reload, _) => server.reload(),

@@ -1,5 +1,6 @@
 //! The gateway and its peers, side by side: equal work, in turns, on a core of their own.
 
+pub mod certificate;
 pub mod event;
 pub mod idle;
 pub mod results;
@@ -19,11 +20,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::Failure;
 use crate::cli::{By, Compare};
-use crate::load::{Expect, Form, Pace, Plan, Requests};
+use crate::load::{Expect, Form, Pace, Plan, Requests, Tls};
 use crate::proc;
+use certificate::Files;
 use results::{Machine, Outcome, Phase, Results};
-use round::Setting;
-use scenario::{Kind, Scenario};
+use round::{Setting, Watch};
+use scenario::{Handshakes, Kind, Scenario};
 use server::Server;
 use upstreams::Upstreams;
 
@@ -32,27 +34,37 @@ pub struct Bench<'a> {
     pub arguments: &'a Compare,
     pub scenario: &'a Scenario,
     pub connections: usize,
-    /// Set by Ctrl-C: no further turn begins.
+    /// The servers' certificate, in a scenario over TLS.
+    pub files: Option<&'a Files>,
+    /// Set by Ctrl-C: the turn under way ends, and does not count.
     pub stop: &'a AtomicBool,
 }
 
 impl Bench<'_> {
-    pub fn setting(&self, server: &Server, upstreams: &Upstreams) -> Setting {
+    pub fn setting(&self, server: &Server, upstreams: &Upstreams) -> Setting<'_> {
         Setting {
             server: server.pid(),
             upstreams: upstreams.pids(),
             server_core: self.arguments.server_core,
             load_core: self.arguments.load_core,
+            watch: Watch { name: server.kind.name.clone(), stop: self.stop },
         }
     }
 
-    pub fn plan(&self, server: &Server, pace: Pace) -> Plan {
+    pub fn plan(&self, server: &Server, pace: Pace) -> Result<Plan, Failure> {
+        let tls = match (self.scenario.load.tls, self.files) {
+            (Some(handshakes), Some(files)) => {
+                let tls = Tls::pinned(certificate::NAME, &files.cert, handshakes != Handshakes::Full)?;
+                Some(if self.scenario.load.streams.is_some() { tls.for_h2() } else { tls })
+            }
+            (Some(_), None) | (None, _) => None,
+        };
         let form = Form {
             method: self.scenario.load.method.clone(),
             headers: self.scenario.headers(),
             body: vec![b'x'; self.scenario.body_bytes],
         };
-        Plan {
+        Ok(Plan {
             target: server.front,
             requests: Requests::new(&form, &self.scenario.places),
             connections: self.connections,
@@ -63,9 +75,10 @@ impl Bench<'_> {
                 body: None,
             },
             timeout: Duration::from_secs(10),
-            new_connections: false,
-            tls: None,
-        }
+            new_connections: self.scenario.new_connections(),
+            tls,
+            streams: self.scenario.load.streams,
+        })
     }
 }
 
@@ -115,12 +128,13 @@ fn one(
     stop: &AtomicBool,
 ) -> Result<Outcome, Failure> {
     let mut upstreams = Upstreams::start(scenario, arguments.load_core)?;
-    let (servers, skipped) = start(arguments, scenario, folder, &upstreams);
+    let files = scenario.load.tls.map(|_| Files::make(folder)).transpose()?;
+    let (servers, skipped) = start(arguments, scenario, folder, &upstreams, files.as_ref());
     if servers.is_empty() {
         return Err(Failure(format!("{}: no server to measure", scenario.name)));
     }
     let connections = arguments.connections.unwrap_or(scenario.load.connections);
-    let bench = Bench { arguments, scenario, connections, stop };
+    let bench = Bench { arguments, scenario, connections, files: files.as_ref(), stop };
     let (mut phases, mut idle) = (Vec::new(), Vec::new());
     match scenario.load.kind {
         Kind::Steady => {
@@ -132,6 +146,9 @@ fn one(
         }
         Kind::Idle => idle = idle::measure(&bench, &servers, &upstreams)?,
         Kind::Reload | Kind::Killed => phases.push(event::phase(&bench, &servers, &mut upstreams)?),
+    }
+    for phase in &mut phases {
+        phase.doubts.extend(results::handshake_doubts(scenario.load.tls, &phase.servers));
     }
     Ok(Outcome {
         scenario: scenario.name.clone(),
@@ -150,13 +167,15 @@ fn start(
     scenario: &Scenario,
     folder: &Path,
     upstreams: &Upstreams,
+    files: Option<&Files>,
 ) -> (Vec<Server>, Vec<(String, String)>) {
     let (mut servers, mut skipped) = (Vec::new(), Vec::new());
     for name in std::iter::once("coregate").chain(arguments.against.iter().map(String::as_str)) {
         let found = server::Kind::find(name, arguments.gateway.as_deref())
             .and_then(|kind| kind.takes_part(scenario).map(|()| kind))
             .and_then(|kind| {
-                let started = kind.start(scenario, folder, &upstreams.addresses, arguments.server_core);
+                let started =
+                    kind.start(scenario, folder, &upstreams.addresses, files, arguments.server_core);
                 started.map_err(|failure| failure.0)
             });
         match found {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::round::Round;
-use super::scenario::Load;
+use super::scenario::{Handshakes, Load};
 use super::stats::Spread;
 use crate::cli::By;
 use crate::load::CurvePoint;
@@ -163,6 +163,33 @@ impl LatencySpread {
     }
 }
 
+/// That the handshakes were not those the scenario is about.
+pub fn handshake_doubts(expected: Option<Handshakes>, standings: &[Standing]) -> Vec<String> {
+    let Some(expected) = expected else { return Vec::new() };
+    let doubt = |standing: &Standing| {
+        let sum = |value: fn(&Round) -> u64| standing.rounds.iter().map(value).sum::<u64>();
+        let (requests, handshakes, resumed) =
+            (sum(|round| round.requests), sum(|round| round.handshakes), sum(|round| round.resumed));
+        let name = &standing.name;
+        match expected {
+            Handshakes::Kept if handshakes * 1000 > requests => Some(format!(
+                "{name}: {handshakes} handshakes for {requests} requests; connections were not kept"
+            )),
+            Handshakes::Full if resumed > 0 => Some(format!(
+                "{name}: {resumed} of {handshakes} handshakes were resumed, and should have been full"
+            )),
+            Handshakes::Resumed if resumed * 100 < handshakes * 99 => {
+                Some(format!("{name}: only {resumed} of {handshakes} handshakes were resumed"))
+            }
+            Handshakes::Full | Handshakes::Resumed if handshakes * 20 < requests * 19 => {
+                Some(format!("{name}: {handshakes} handshakes for {requests} requests"))
+            }
+            Handshakes::Kept | Handshakes::Full | Handshakes::Resumed => None,
+        }
+    };
+    standings.iter().filter_map(doubt).collect()
+}
+
 /// Why the rounds should not be believed.
 fn doubts(rate: Option<f64>, standings: &[Standing]) -> Vec<String> {
     let mut doubts = Vec::new();
@@ -214,4 +241,27 @@ fn doubts(rate: Option<f64>, standings: &[Standing]) -> Vec<String> {
         }
     }
     doubts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handshakes_of_the_wrong_kind_are_a_doubt() {
+        let check = |expected, handshakes, resumed, doubted: bool| {
+            let round = Round { requests: 1000, handshakes, resumed, ..Round::default() };
+            let standing = Standing::new(("x".to_owned(), String::new()), vec![round], Vec::new());
+            let doubts = handshake_doubts(Some(expected), &[standing]);
+            assert_eq!(!doubts.is_empty(), doubted, "{expected:?} {handshakes} {resumed} {doubts:?}");
+        };
+        check(Handshakes::Kept, 0, 0, false);
+        check(Handshakes::Kept, 64, 64, true);
+        check(Handshakes::Full, 1003, 0, false);
+        check(Handshakes::Full, 1003, 1, true);
+        check(Handshakes::Full, 900, 0, true);
+        check(Handshakes::Resumed, 1003, 1001, false);
+        check(Handshakes::Resumed, 1003, 900, true);
+        check(Handshakes::Resumed, 0, 0, true);
+    }
 }

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::Failure;
+use crate::live::Live;
 use crate::load::{Generator, Latency, Pace, Plan, Tally, precise};
 use crate::proc::{self, CoreReading, CpuReading, CpuUsed};
 
@@ -15,15 +17,24 @@ use crate::proc::{self, CoreReading, CpuReading, CpuUsed};
 const FULL: f64 = 0.93;
 
 /// Who takes part in a turn, and where.
-pub struct Setting {
+pub struct Setting<'a> {
     pub server: u32,
     pub upstreams: Vec<u32>,
     pub server_core: usize,
     pub load_core: usize,
+    pub watch: Watch<'a>,
+}
+
+/// Who looks on while a turn lasts.
+pub struct Watch<'a> {
+    /// The server's name, for the live view.
+    pub name: String,
+    /// Set by Ctrl-C.
+    pub stop: &'a AtomicBool,
 }
 
 /// What one turn showed.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Round {
     pub seconds: f64,
     /// Requests answered as expected.
@@ -48,6 +59,11 @@ pub struct Round {
     pub foreign: f64,
     pub stolen: f64,
     pub memory_bytes: u64,
+    /// TLS handshakes, and those of them that continued an earlier session.
+    #[serde(default)]
+    pub handshakes: u64,
+    #[serde(default)]
+    pub resumed: u64,
     /// In open loop; a closed loop's says little.
     pub latency: Option<Latency>,
     /// What `latency` comes from.
@@ -56,12 +72,13 @@ pub struct Round {
 }
 
 /// Who could do no more: what the turn's throughput is a statement about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Saturated {
     Server,
     Generator,
     Stub,
+    #[default]
     Nobody,
 }
 
@@ -92,29 +109,42 @@ impl Round {
 /// How long answers may come after the end of an open loop.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How often the live view is drawn and Ctrl-C is looked for.
+const SLICE: Duration = Duration::from_millis(200);
+
 /// Offers `plan` with our own generator: `warmup`, then `duration` that counts. `event` is called after each quarter
-/// of it but the last, with 1, 2 and 3, while the load is on.
+/// of it but the last, with 1, 2 and 3, while the load is on. `None` when Ctrl-C came.
 pub fn with_own(
-    setting: &Setting,
+    setting: &Setting<'_>,
     plan: Plan,
     warmup: Duration,
     duration: Duration,
     mut event: impl FnMut(u32) -> Result<(), Failure>,
-) -> Result<Round, Failure> {
+) -> Result<Option<Round>, Failure> {
     let lost = |error: io::Error| Failure(format!("the generator failed: {error}"));
     let load = || {
         let open = matches!(plan.pace, Pace::Open { .. });
         let mut generator = Generator::new(plan).map_err(lost)?;
-        generator.drive(Instant::now() + warmup).map_err(lost)?;
+        let watch = &setting.watch;
+        let mut live = Live::over(&watch.name);
+        if !watch.drive(&mut generator, Instant::now() + warmup, |_| {}).map_err(lost)? {
+            return Ok(None);
+        }
         generator.tally = Tally::default();
         let meter = Meter::start(setting);
         let start = Instant::now();
-        for quarter in 1..=3 {
-            generator.drive(start + duration * quarter / 4).map_err(lost)?;
-            event(quarter)?;
+        for quarter in 1..=4 {
+            let mut show = |tally: &Tally| live.show(tally, start.elapsed(), duration);
+            if !watch.drive(&mut generator, start + duration * quarter / 4, &mut show).map_err(lost)? {
+                return Ok(None);
+            }
+            if quarter < 4 {
+                event(quarter)?;
+            }
         }
-        generator.drive(start + duration).map_err(lost)?;
+        live.clear();
         let mut round = meter.stop(setting, generator.tally.successes(), generator.tally.failed());
+        (round.handshakes, round.resumed) = (generator.tally.handshakes, generator.tally.resumed);
         generator.finish(PATIENCE).map_err(lost)?;
         let causes = generator.tally.failures.iter();
         round.causes = causes.map(|(failed, count)| (failed.to_string(), *count)).collect();
@@ -126,14 +156,33 @@ pub fn with_own(
             round.failures = generator.tally.failed() + generator.tally.unanswered;
             round.tally = Some(generator.tally);
         }
-        Ok(round)
+        Ok(Some(round))
     };
     proc::on_core(setting.load_core, load).map_err(lost)?
 }
 
+impl Watch<'_> {
+    /// Offers load until `until`, and calls `show` now and then. False when Ctrl-C came before.
+    fn drive(
+        &self,
+        generator: &mut Generator,
+        until: Instant,
+        mut show: impl FnMut(&Tally),
+    ) -> io::Result<bool> {
+        while Instant::now() < until {
+            if self.stop.load(Ordering::Relaxed) {
+                return Ok(false);
+            }
+            generator.drive(until.min(Instant::now() + SLICE))?;
+            show(&generator.tally);
+        }
+        Ok(true)
+    }
+}
+
 /// Offers the same load with wrk: its first moments count too, which hardly shows in seconds.
 pub fn with_wrk(
-    setting: &Setting,
+    setting: &Setting<'_>,
     url: &str,
     headers: &[String],
     connections: usize,
@@ -185,7 +234,7 @@ struct Reading {
 }
 
 impl Reading {
-    fn take(setting: &Setting) -> Self {
+    fn take(setting: &Setting<'_>) -> Self {
         Self {
             server: CpuReading::of(&[setting.server]),
             stub: CpuReading::of(&setting.upstreams),
@@ -199,11 +248,11 @@ impl Reading {
 }
 
 impl Meter {
-    fn start(setting: &Setting) -> Self {
+    fn start(setting: &Setting<'_>) -> Self {
         Self { start: Reading::take(setting) }
     }
 
-    fn stop(&self, setting: &Setting, requests: u64, failures: u64) -> Round {
+    fn stop(&self, setting: &Setting<'_>, requests: u64, failures: u64) -> Round {
         let (start, end) = (&self.start, Reading::take(setting));
         let wall = end.at.saturating_duration_since(start.at);
         let server = end.server.since(&start.server);
@@ -237,6 +286,8 @@ impl Meter {
             foreign: part(foreign, wall),
             stolen: part(server_core.stolen + load_core.stolen, wall),
             memory_bytes: proc::memory_bytes(setting.server),
+            handshakes: 0,
+            resumed: 0,
             latency: None,
             tally: None,
         }

@@ -29,6 +29,12 @@ pub struct Load {
     /// `Name: value`
     #[serde(default)]
     pub headers: Vec<String>,
+    /// TLS between generator and server, and how connections begin. Plain TCP without it.
+    #[serde(default)]
+    pub tls: Option<Handshakes>,
+    /// HTTP/2 with so many requests at a time on each connection.
+    #[serde(default)]
+    pub streams: Option<usize>,
     /// Size of a request's body, such as `4k`.
     #[serde(default = "nothing")]
     pub body: String,
@@ -61,6 +67,18 @@ pub enum Kind {
     Reload,
     /// A fixed rate, and an upstream that dies and comes back.
     Killed,
+}
+
+/// What a request over TLS has to do first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Handshakes {
+    /// Nothing: connections are kept.
+    Kept,
+    /// Each has a connection of its own, and a full handshake.
+    Full,
+    /// Each has a connection of its own, which continues an earlier session.
+    Resumed,
 }
 
 #[derive(Debug, Clone)]
@@ -131,7 +149,17 @@ impl Scenario {
             let (name, value) = line.split_once(':').unwrap_or((line, ""));
             (name.trim().to_owned(), value.trim().to_owned())
         };
-        self.load.headers.iter().map(split).collect()
+        let mut headers: Vec<_> = self.load.headers.iter().map(split).collect();
+        if self.new_connections() {
+            // The server closes first, so that its side keeps the port and ours do not run out.
+            headers.push(("Connection".to_owned(), "close".to_owned()));
+        }
+        headers
+    }
+
+    /// Whether every request has a connection of its own.
+    pub fn new_connections(&self) -> bool {
+        matches!(self.load.tls, Some(Handshakes::Full | Handshakes::Resumed))
     }
 }
 
@@ -177,7 +205,7 @@ mod tests {
             let scenario = Scenario::read(&root, &name).unwrap();
             let upstream = |number| (number, "127.0.0.1:1".to_owned());
             let mut values = ["upstream1", "upstream2", "upstream3", "upstream4"].map(upstream).to_vec();
-            values.extend(["front", "admin", "folder"].map(upstream));
+            values.extend(["front", "admin", "folder", "cert", "key", "cert_and_key"].map(upstream));
             for file in ["coregate.toml", "nginx.conf", "haproxy.cfg"] {
                 let text = scenario.configuration(file, &values).unwrap();
                 assert!(!text.contains("{{"), "{name}/{file} has a place that nothing fills");

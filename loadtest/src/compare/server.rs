@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::Failure;
+use crate::compare::certificate::{self, Files};
 use crate::compare::scenario::Scenario;
+use crate::load::Tls;
 use crate::proc;
 
 /// How long a server may take until it answers.
@@ -87,6 +89,7 @@ impl Kind {
         scenario: &Scenario,
         folder: &Path,
         upstreams: &[SocketAddr],
+        files: Option<&Files>,
         core: usize,
     ) -> Result<Server, Failure> {
         let front = free_address()?;
@@ -102,6 +105,14 @@ impl Kind {
                 ];
                 let keys = ["upstream1", "upstream2", "upstream3", "upstream4"];
                 values.extend(keys.into_iter().zip(upstreams.iter().map(SocketAddr::to_string)));
+                if let Some(Files { cert, key, cert_and_key }) = files {
+                    let text = |file: &Path| file.display().to_string();
+                    values.extend([
+                        ("cert", text(cert)),
+                        ("key", text(key)),
+                        ("cert_and_key", text(cert_and_key)),
+                    ]);
+                }
                 let file = folder.join(name);
                 write(&file, &scenario.configuration(name, &values)?)?;
                 if self.name == "haproxy" && scenario.folder.join(HAPROXY_MAP).exists() {
@@ -128,7 +139,7 @@ impl Kind {
             .and_then(|child| child)
             .map_err(|error| Failure::io(&self.program, &error))?;
         let mut server = Server { kind: self.clone(), front, child, log };
-        server.wait_until_ready(scenario)?;
+        server.wait_until_ready(scenario, files)?;
         Ok(server)
     }
 
@@ -138,6 +149,7 @@ impl Kind {
             Arguments::File { name, .. } if !scenario.folder.join(name).exists() => {
                 Err(format!("the scenario has no {name}"))
             }
+            Arguments::Addresses { .. } if scenario.load.tls.is_some() => Err("it speaks no TLS".to_owned()),
             Arguments::File { .. } | Arguments::Addresses { .. } => Ok(()),
         }
     }
@@ -164,14 +176,15 @@ impl Server {
         sent.map_err(|error| Failure(format!("no reload: {error}")))
     }
 
-    fn wait_until_ready(&mut self, scenario: &Scenario) -> Result<(), Failure> {
+    fn wait_until_ready(&mut self, scenario: &Scenario, files: Option<&Files>) -> Result<(), Failure> {
+        let tls = files.map(|files| Tls::pinned(certificate::NAME, &files.cert, false)).transpose()?;
         let start = Instant::now();
         let mut last = String::new();
         while start.elapsed() < START_PATIENCE {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Err(Failure(format!("ended with {status}\n{}", self.output())));
             }
-            match status_of(self.front, &scenario.places[0]) {
+            match status_of(self.front, &scenario.places[0], tls.as_ref()) {
                 Ok(200) => return Ok(()),
                 Ok(status) => last = format!("it answers {status}"),
                 Err(error) => last = error.to_string(),
@@ -217,15 +230,28 @@ pub fn end(child: &mut Child) {
 }
 
 /// The status of one GET, over a connection of its own.
-fn status_of(address: SocketAddr, (host, path): &(String, String)) -> std::io::Result<u16> {
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
+fn status_of(
+    address: SocketAddr,
+    (host, path): &(String, String),
+    tls: Option<&Tls>,
+) -> std::io::Result<u16> {
+    let stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
     stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-    stream
-        .write_all(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes())?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     let mut start = [0; 12];
-    stream.read_exact(&mut start)?;
+    match tls {
+        None => ask(stream, &request, &mut start)?,
+        Some(tls) => ask(tls.over(stream)?, &request, &mut start)?,
+    }
     let digits = std::str::from_utf8(&start[9..]).unwrap_or_default();
     digits.parse().map_err(|_| std::io::Error::other("the answer is not HTTP"))
+}
+
+/// Sends `request` and fills `start` with the first bytes that come back.
+fn ask(mut stream: impl Read + Write, request: &str, start: &mut [u8]) -> std::io::Result<()> {
+    stream.write_all(request.as_bytes())?;
+    stream.flush()?;
+    stream.read_exact(start)
 }
 
 /// An address on loopback that nobody listens on now.

@@ -42,28 +42,38 @@ pub fn open(
     Ok(Phase::new(Some(rate), names(servers), rounds))
 }
 
-fn own(bench: &Bench<'_>, server: &Server, upstreams: &Upstreams, pace: Pace) -> Result<Round, Failure> {
-    let (setting, plan) = (bench.setting(server, upstreams), bench.plan(server, pace));
+fn own(
+    bench: &Bench<'_>,
+    server: &Server,
+    upstreams: &Upstreams,
+    pace: Pace,
+) -> Result<Option<Round>, Failure> {
+    let (setting, plan) = (bench.setting(server, upstreams), bench.plan(server, pace)?);
     round::with_own(&setting, plan, bench.arguments.warmup, bench.arguments.duration, |_| Ok(()))
         .map_err(|failure| Failure(format!("{}: {}", server.kind.name, failure.0)))
 }
 
-fn wrk(bench: &Bench<'_>, server: &Server, upstreams: &Upstreams) -> Result<Round, Failure> {
+fn wrk(bench: &Bench<'_>, server: &Server, upstreams: &Upstreams) -> Result<Option<Round>, Failure> {
     let load = &bench.scenario.load;
-    if load.method != "GET" || bench.scenario.places.len() > 1 {
-        return Err(Failure(format!("{}: wrk is asked only for one GET here", bench.scenario.name)));
+    if load.method != "GET" || bench.scenario.places.len() > 1 || load.tls.is_some() || load.streams.is_some()
+    {
+        return Err(Failure(format!(
+            "{}: wrk is asked only for one GET over HTTP/1.1 without TLS here",
+            bench.scenario.name
+        )));
     }
     let url = format!("http://{}{}", server.front, load.path);
     let setting = bench.setting(server, upstreams);
     round::with_wrk(&setting, &url, &load.headers, bench.connections, bench.arguments.duration)
+        .map(Some)
         .map_err(|error| Failure(format!("{}: {error}", server.kind.name)))
 }
 
-/// Every server's turns, in rounds.
+/// Every server's turns, in rounds; as many as there were before Ctrl-C.
 pub fn rounds(
     bench: &Bench<'_>,
     servers: &[Server],
-    mut turn: impl FnMut(&Server) -> Result<Round, Failure>,
+    mut turn: impl FnMut(&Server) -> Result<Option<Round>, Failure>,
 ) -> Result<Vec<Vec<Round>>, Failure> {
     let mut rounds: Vec<Vec<Round>> = servers.iter().map(|_| Vec::new()).collect();
     for number in 0..bench.arguments.rounds {
@@ -73,7 +83,7 @@ pub fn rounds(
                 return Ok(rounds);
             }
             let index = (number + place) % servers.len();
-            let round = turn(&servers[index])?;
+            let Some(round) = turn(&servers[index])? else { return Ok(rounds) };
             crate::say!("{}", table::line(number + 1, &servers[index].kind.name, &round));
             rounds[index].push(round);
         }

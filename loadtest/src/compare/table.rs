@@ -17,6 +17,9 @@ pub fn line(number: usize, name: &str, round: &Round) -> String {
     if let Some(latency) = &round.latency {
         line += &format!("  p50 {}  p99 {}  p99.9 {} µs", latency.p50, latency.p99, latency.p999);
     }
+    if round.handshakes > 0 {
+        line += &format!("  {} handshakes, {} resumed", round.handshakes, round.resumed);
+    }
     if round.failures > 0 {
         line += &format!("  {} FAILED", round.failures);
     }

@@ -4,12 +4,11 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use rustix::event::epoll;
 use rustix::io::Errno;
-use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
+use rustix::net::{self, RecvFlags, SendFlags, sockopt};
 
 use super::tls::{Session, Shake};
-use super::{Expect, Failed};
+use super::{Expect, Failed, socket};
 use crate::wire::{self, Body};
 
 /// A connection and what is under way on it.
@@ -86,18 +85,7 @@ impl Connection {
         busy: bool,
         tls: Option<Session>,
     ) -> Result<(), Errno> {
-        let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let socket = net::socket_with(family, SocketType::STREAM, flags, None)?;
-        sockopt::set_tcp_nodelay(&socket, true)?;
-        match net::connect(&socket, &to) {
-            Ok(()) | Err(Errno::INPROGRESS) => {}
-            Err(error) => return Err(error),
-        }
-        let events =
-            epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
-        epoll::add(epoll, &socket, epoll::EventData::new_u64(token), events)?;
-        self.socket = Some(socket);
+        self.socket = Some(socket::connect(to, epoll, token)?);
         self.tls = tls.map(Box::new);
         self.state = State::Connecting { busy };
         Ok(())

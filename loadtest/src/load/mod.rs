@@ -2,6 +2,10 @@
 
 mod connection;
 mod generator;
+mod h1;
+mod h2;
+mod pacer;
+mod socket;
 mod summary;
 mod tally;
 mod tls;
@@ -28,6 +32,8 @@ pub struct Plan {
     pub new_connections: bool,
     /// `None`: plain TCP.
     pub tls: Option<Tls>,
+    /// HTTP/2 with so many requests at once on each connection. `None`: HTTP/1.1.
+    pub streams: Option<usize>,
 }
 
 /// When the next request goes out.
@@ -45,6 +51,10 @@ pub enum Pace {
 #[derive(Debug, Clone)]
 pub struct Requests {
     pub texts: Vec<Vec<u8>>,
+    /// The same for HTTP/2: names in lower case, and values.
+    lists: Vec<Vec<(String, String)>>,
+    /// Of every request.
+    body: Vec<u8>,
     /// They are HEAD requests: no body follows the response's head.
     pub to_head: bool,
 }
@@ -62,6 +72,18 @@ pub struct Form {
 impl Requests {
     /// One request for each of `places`, which are a host and a path.
     pub fn new(form: &Form, places: &[(String, String)]) -> Self {
+        let mut all = Self {
+            texts: Vec::new(),
+            lists: Vec::new(),
+            body: form.body.clone(),
+            to_head: form.method == "HEAD",
+        };
+        all.add(form, places);
+        all
+    }
+
+    /// Appends requests of another form; its body is the same.
+    pub fn add(&mut self, form: &Form, places: &[(String, String)]) {
         let text = |(host, path): &(String, String)| {
             let mut head = format!("{} {path} HTTP/1.1\r\n", form.method);
             if !form.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
@@ -78,7 +100,37 @@ impl Requests {
             text.extend_from_slice(&form.body);
             text
         };
-        Self { texts: places.iter().map(text).collect(), to_head: form.method == "HEAD" }
+        let list = |(host, path): &(String, String)| {
+            let own_host = form.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("host"));
+            let mut list = vec![
+                (":method".to_owned(), form.method.clone()),
+                (":path".to_owned(), path.clone()),
+                (":authority".to_owned(), own_host.map_or(host, |(_, value)| value).clone()),
+            ];
+            for (name, value) in &form.headers {
+                let name = name.to_ascii_lowercase();
+                // RFC 9113 §8.2.2: connections are not the business of fields there.
+                if !matches!(name.as_str(), "host" | "connection" | "transfer-encoding") {
+                    list.push((name, value.clone()));
+                }
+            }
+            if !form.body.is_empty() {
+                list.push(("content-length".to_owned(), form.body.len().to_string()));
+            }
+            list
+        };
+        self.texts.extend(places.iter().map(text));
+        self.lists.extend(places.iter().map(list));
+    }
+
+    /// The fields of every request over HTTP/2, pseudo-header fields first (RFC 9113 §8.3).
+    fn fields(&self, scheme: &str) -> Vec<Vec<(String, String)>> {
+        let with_scheme = |list: &Vec<(String, String)>| {
+            let mut list = list.clone();
+            list.insert(1, (":scheme".to_owned(), scheme.to_owned()));
+            list
+        };
+        self.lists.iter().map(with_scheme).collect()
     }
 }
 

@@ -30,6 +30,9 @@ pub(super) fn plan(arguments: &Run) -> Result<Plan, Failure> {
     if arguments.connections == 0 {
         return Err(Failure("--connections must be more than 0".to_owned()));
     }
+    if arguments.streams == 0 {
+        return Err(Failure("--streams must be more than 0".to_owned()));
+    }
     let body = match (&arguments.body, &arguments.body_file) {
         (Some(text), _) => text.clone().into_bytes(),
         (None, Some(file)) => fs::read(file).map_err(|error| Failure::io(file, &error))?,
@@ -65,10 +68,12 @@ pub(super) fn plan(arguments: &Run) -> Result<Plan, Failure> {
         timeout: arguments.timeout,
         new_connections: arguments.new_connections,
         tls: if first.secure {
-            Some(Tls::new(first.host(), arguments.ca.as_deref(), !arguments.full_handshakes)?)
+            let tls = Tls::new(first.host(), arguments.ca.as_deref(), !arguments.full_handshakes)?;
+            Some(if arguments.h2 { tls.for_h2() } else { tls })
         } else {
             None
         },
+        streams: arguments.h2.then_some(arguments.streams),
     })
 }
 
@@ -77,13 +82,13 @@ fn with_tokens(form: &Form, places: &[(String, String)], tokens: &[String]) -> R
     if tokens.is_empty() {
         return Requests::new(form, places);
     }
-    let mut all = Requests { texts: Vec::new(), to_head: form.method == "HEAD" };
+    let mut all = Requests::new(form, &[]);
     for number in 0..tokens.len().max(places.len()) {
         let mut form = form.clone();
         let token = &tokens[number % tokens.len()];
         form.headers.push(("Authorization".to_owned(), format!("Bearer {token}")));
         let place = &places[number % places.len()];
-        all.texts.extend(Requests::new(&form, std::slice::from_ref(place)).texts);
+        all.add(&form, std::slice::from_ref(place));
     }
     all
 }

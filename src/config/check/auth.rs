@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{
+    issuing,
     read::{self, Fields},
     tls,
 };
@@ -33,16 +34,23 @@ const TOKENS: [(&str, Onward); 2] = [("pass", Onward::Pass), ("strip", Onward::S
 /// All of `[auth]`. `files` gets every file that was read for it, or should have been.
 pub(super) fn all(
     entry: Option<&Entry>,
+    state: &Path,
     world: &World<'_>,
     files: &mut Vec<PathBuf>,
     problems: &mut Problems,
 ) -> Vec<Auth> {
     let Some(table) = entry.and_then(|entry| read::table(entry, problems)) else { return Vec::new() };
     let entries = table.entries.iter().take(AUTHS_MAX);
-    entries.filter_map(|entry| one(entry, world, files, problems)).collect()
+    entries.filter_map(|entry| one(entry, state, world, files, problems)).collect()
 }
 
-fn one(entry: &Entry, world: &World<'_>, files: &mut Vec<PathBuf>, problems: &mut Problems) -> Option<Auth> {
+fn one(
+    entry: &Entry,
+    state: &Path,
+    world: &World<'_>,
+    files: &mut Vec<PathBuf>,
+    problems: &mut Problems,
+) -> Option<Auth> {
     let Some(table) = entry.node.as_table() else {
         let remark = format!("write [auth.{}] and, below it, issuer = \"https://…\"", entry.key.as_str());
         problems.error("an issuer is described by a table").at(entry.node.at, remark);
@@ -51,7 +59,11 @@ fn one(entry: &Entry, world: &World<'_>, files: &mut Vec<PathBuf>, problems: &mu
     let fields = Fields::new(table, &keys::AUTH, problems);
     let issuer = fields.get("issuer").and_then(|entry| read::string(entry, problems));
     let algs = fields.get("algs").map(|entry| algs_of(entry, problems));
-    let keys = keys_of(entry, &fields, issuer, algs, world, files, problems);
+    let issuing = issuing::read(entry, &fields, state, problems);
+    let keys = match fields.get("database") {
+        Some(_) => Some(KeySource::Own),
+        None => keys_of(entry, &fields, issuer, algs, world, files, problems),
+    };
     let auth = Auth {
         name: entry.key.as_str().into(),
         issuer: issuer.map(|issuer| issuer.as_str().into()),
@@ -69,6 +81,7 @@ fn one(entry: &Entry, world: &World<'_>, files: &mut Vec<PathBuf>, problems: &mu
         headers: fields.get("headers").map_or_else(Vec::new, |entry| headers(entry, problems)),
         identity: fields.get("identity").and_then(|entry| identity(entry, problems)),
         token: fields.or("token", Onward::Pass, |entry| read::one_of(entry, &TOKENS, problems)),
+        issuing,
     };
     Some(Auth { keys: keys?, ..auth })
 }

@@ -68,12 +68,14 @@ fn one(node: &Node, problems: &mut Problems) -> Option<Listen> {
                 lenient: false,
                 tls,
                 proxy_protocol: false,
+                http2: true,
             };
             listen.backlog =
                 fields.or("backlog", listen.backlog, |entry| read::integer(entry, 1..=BACKLOG_MAX, problems));
             listen.lenient = fields.or("lenient", false, |entry| read::boolean(entry, problems));
             listen.proxy_protocol =
                 fields.or("proxy_protocol", false, |entry| read::boolean(entry, problems));
+            listen.http2 = fields.or("http2", true, |entry| read::boolean(entry, problems));
             Some(listen)
         }
         Value::Integer(port) => {
@@ -96,12 +98,19 @@ fn line(line: Word<'_>, problems: &mut Problems) -> Option<Listen> {
         return None;
     };
     let place = listener(first, problems);
-    let (mut backlog, mut lenient, mut proxy_protocol) = (BACKLOG_DEFAULT, false, false);
+    let (mut backlog, mut lenient, mut proxy_protocol, mut http2) = (BACKLOG_DEFAULT, false, false, true);
     for word in words {
         let (key, value) = word.split_once('=').map_or((word, None), |(key, value)| (key, Some(value)));
         match (key.as_str(), value) {
             ("lenient", None) => lenient = true,
             ("proxy_protocol", None) => proxy_protocol = true,
+            ("http2", Some(value)) if matches!(value.as_str(), "on" | "off") => {
+                http2 = value.as_str() == "on"
+            }
+            ("http2", value) => {
+                let at = value.map_or_else(|| word.at(), |value| value.at());
+                problems.error("`http2` is on or off").at(at, "write http2=off");
+            }
             (flag @ ("lenient" | "proxy_protocol"), Some(value)) => {
                 problems.error(format!("`{flag}` takes no value")).at(value.at(), "");
             }
@@ -122,7 +131,7 @@ fn line(line: Word<'_>, problems: &mut Problems) -> Option<Listen> {
         }
     }
     let (address, tls) = place?;
-    Some(Listen { name: first.shown().into(), address, backlog, lenient, tls, proxy_protocol })
+    Some(Listen { name: first.shown().into(), address, backlog, lenient, tls, proxy_protocol, http2 })
 }
 
 /// An address, and whether TLS is spoken there: `https://:443`.
@@ -247,6 +256,7 @@ mod tests {
         for listen in ["':80 backlog=7 lenient'", "{ address = ':80', backlog = 7, lenient = true }"] {
             let config = good(&format!("listen = {listen}{ROUTES}"));
             assert_eq!((config.listen[0].backlog, config.listen[0].lenient), (7, true));
+            assert!(config.listen[0].http2);
         }
         let config = good(&format!("listen = ':80'{ROUTES}"));
         assert_eq!((config.listen[0].backlog, config.listen[0].lenient), (BACKLOG_DEFAULT, false));
@@ -289,12 +299,14 @@ mod tests {
         check_wrong(
             "':80 reuseport'",
             &[
-                "reuseport -> unknown key `reuseport` in a listen line [known are backlog, lenient, proxy_protocol]",
+                "reuseport -> unknown key `reuseport` in a listen line [known are backlog, lenient, proxy_protocol, http2]",
             ],
         );
         check_wrong("':80 backlog'", &["backlog -> `backlog` needs a value [write backlog=1024]"]);
         check_wrong("':80 backlog=0'", &["0 -> `backlog`: 0 is not within 1 and 65535"]);
         check_wrong("':80 proxy_protocol=v2'", &["v2 -> `proxy_protocol` takes no value"]);
+        check_wrong("':80 http2=no'", &["no -> `http2` is on or off [write http2=off]"]);
+        check_wrong("':80 http2'", &["http2 -> `http2` is on or off [write http2=off]"]);
         check_wrong("':80 lenient=yes'", &["yes -> `lenient` takes no value"]);
         check_wrong(
             "{ address = ':80', backlog = '7' }",

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     auth,
     defaults::{self, Defaults},
+    issuing::OwnRoute,
     listen,
     read::{self, Fields},
     reply,
@@ -32,8 +33,10 @@ pub(super) struct Context<'a, 'b> {
     pub sources: &'a Sources,
 }
 
+/// The routes that are written, and those that issuers bring.
 pub(super) fn all(
     entry: Option<&Entry>,
+    own: Vec<OwnRoute>,
     context: &mut Context<'_, '_>,
     problems: &mut Problems,
 ) -> Vec<Route> {
@@ -68,9 +71,19 @@ pub(super) fn all(
             routes.extend(one(entry, &pattern, on.flatten(), node, context, problems));
         }
     }
+    for OwnRoute { pattern, action, auth, at } in own {
+        claims.push(Claim { pattern: pattern.clone(), on: None, key: at });
+        let mut route = default(&pattern, None, at, context);
+        route.target = Target::Accounts { auth, action };
+        route.max_body = route.max_body.min(ACCOUNTS_BODY_MAX);
+        routes.push(route);
+    }
     report_conflicts(&claims, context.listen, problems);
     routes
 }
+
+/// Nobody's name and password are longer.
+const ACCOUNTS_BODY_MAX: u64 = 16 * 1024;
 
 /// The requests a route is for.
 struct Claim {
@@ -124,23 +137,7 @@ fn one(
     problems: &mut Problems,
 ) -> Option<Route> {
     let defaults = context.defaults;
-    let position = context.sources.position(entry.key.at());
-    let mut route = Route {
-        pattern: pattern.clone(),
-        on,
-        target: Target::Service(0),
-        timeout: defaults.timeout,
-        max_body: defaults.max_body,
-        retry: defaults.retry.clone(),
-        strip: None,
-        rewrite: None,
-        host: HostHeader::Client,
-        raw_path: false,
-        stream: false,
-        upgrade: Vec::new(),
-        auth: None,
-        place: position.into(),
-    };
+    let mut route = default(pattern, on, entry.key.at(), context);
     let table = match &node.value {
         Value::String(text) => {
             route.target = context.services.target(text.word(), problems)?;
@@ -175,6 +172,27 @@ fn one(
     }
     route.target = target?;
     Some(route)
+}
+
+/// A route as `[defaults]` has it, to nowhere yet.
+fn default(pattern: &Pattern, on: Option<usize>, at: Place, context: &Context<'_, '_>) -> Route {
+    let defaults = context.defaults;
+    Route {
+        pattern: pattern.clone(),
+        on,
+        target: Target::Service(0),
+        timeout: defaults.timeout,
+        max_body: defaults.max_body,
+        retry: defaults.retry.clone(),
+        strip: None,
+        rewrite: None,
+        host: HostHeader::Client,
+        raw_path: false,
+        stream: false,
+        upgrade: Vec::new(),
+        auth: None,
+        place: context.sources.position(at).into(),
+    }
 }
 
 const HOSTS: [(&str, HostHeader); 2] = [("client", HostHeader::Client), ("upstream", HostHeader::Upstream)];

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     config::{
-        Balance, Endpoint, Queue, Service, ServiceTls, Target, keys,
+        Balance, Endpoint, Queue, Service, ServiceTls, Speaks, Target, keys,
         load::World,
         problem::Problems,
         raw::{Entry, Node, Place, Table, Value, Word},
@@ -211,6 +211,11 @@ fn service(
             }
             service.connect =
                 fields.or("connect", service.connect, |entry| defaults::connect(entry, problems));
+            if let Some(entry) = fields.get("protocol")
+                && let Some(speaks) = read::one_of(entry, &PROTOCOLS, problems)
+            {
+                service.endpoints.iter_mut().for_each(|endpoint| endpoint.speaks = speaks);
+            }
         }
         Value::Integer(_) | Value::Float(_) | Value::Bool(_) => {
             read::wrong_kind(name, "a server line, a list of them, or a table", &entry.node, problems);
@@ -260,6 +265,7 @@ fn tls(
     Some(ServiceTls { verify, name })
 }
 
+const PROTOCOLS: [(&str, Speaks); 2] = [("h1", Speaks::Http1), ("h2", Speaks::Http2)];
 const BALANCES: [(&str, Balance); 6] = [
     ("random", Balance::Random),
     ("round_robin", Balance::RoundRobin),
@@ -361,6 +367,7 @@ fn server_table(node: &Node, table: &Table, problems: &mut Problems) -> Option<E
     });
     flags.backup = fields.or("backup", false, |entry| read::boolean(entry, problems));
     flags.down = fields.or("down", false, |entry| read::boolean(entry, problems));
+    fields.get("resolve").and_then(|entry| read::boolean(entry, problems));
     flags.max_conns =
         fields.or("max_conns", flags.max_conns, |entry| read::integer(entry, 0..=CONNS_MAX, problems));
     flags.slow_start = fields.or("slow_start", flags.slow_start, |entry| {
@@ -400,6 +407,7 @@ impl Server {
             authority: url.authority,
             tls: url.tls,
             prefix: url.prefix,
+            speaks: url.speaks,
             weight: flags.weight,
             max_fails: flags.max_fails,
             fail_timeout: flags.fail_timeout,
@@ -441,9 +449,11 @@ impl Flags {
         let (key, value) = word.split_once('=').map_or((word, None), |(key, value)| (key, Some(value)));
         let name = key.as_str();
         match (name, value) {
+            // Names are followed without being told to.
+            ("resolve", None) => {}
             ("backup", None) => self.backup = true,
             ("down", None) => self.down = true,
-            ("backup" | "down", Some(value)) => {
+            ("backup" | "down" | "resolve", Some(value)) => {
                 problems.error(format!("`{name}` takes no value")).at(value.at(), "");
             }
             ("weight" | "max_fails" | "fail_timeout" | "max_conns" | "slow_start", None) => {
@@ -565,7 +575,7 @@ mod tests {
     fn a_wrong_url_is_an_error() {
         let check = |url: &str, expected: &str| check_wrong(&format!("'{url}'"), &[expected]);
         check("10.0.0.1:80", "10.0.0.1:80 -> `10.0.0.1:80` is not a URL [write `http://10.0.0.1:80`]");
-        let spoken = "[http://, https:// and amqp:// are spoken to services]";
+        let spoken = "[http://, h2://, https:// and amqp:// are spoken to services]";
         check(
             "https://unix:/a",
             "https -> a service on a unix socket is not spoken to over TLS [write http://unix:…]",
@@ -619,7 +629,8 @@ mod tests {
     fn a_wrong_flag_is_an_error() {
         let check = |flag: &str, expected: &str| check_wrong(&format!("'http://a {flag}'"), &[expected]);
         check("wieght=3", "wieght -> unknown key `wieght` in a server line [did you mean `weight`?]");
-        let known = "[known are url, weight, max_fails, fail_timeout, backup, down, max_conns, slow_start]";
+        let known =
+            "[known are url, weight, max_fails, fail_timeout, backup, down, max_conns, resolve, slow_start]";
         check("sticky", &format!("sticky -> unknown key `sticky` in a server line {known}"));
         check("max_conns", "max_conns -> `max_conns` needs a value [write max_conns=3]");
         check("max_conns=-1", "-1 -> `max_conns`: -1 is not within 0 and 1000000");
@@ -649,7 +660,7 @@ mod tests {
         check_wrong(
             "{ servers = 'http://a', helth = 1, keepalive = -1 }",
             &[
-                "helth -> unknown key `helth` in a service [known are servers, balance, hash, queue, keepalive, connect, tls]",
+                "helth -> unknown key `helth` in a service [known are servers, balance, hash, queue, keepalive, connect, tls, protocol]",
                 "-1 -> `keepalive`: -1 is not within 0 and 65536",
             ],
         );

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::units;
-use crate::config::{Address, problem::Problems, raw::Word};
+use crate::config::{Address, Speaks, problem::Problems, raw::Word};
 
 /// Bytes of a socket's path: `sun_path` of unix(7) less its NUL.
 const UNIX_PATH_MAX: usize = 107;
@@ -21,6 +21,7 @@ pub(super) struct Url {
     pub prefix: Arc<str>,
     /// The host of `https://`.
     pub tls: Option<Arc<str>>,
+    pub speaks: Speaks,
 }
 
 /// Whether a route's target is an address, as against the name of a service.
@@ -38,12 +39,15 @@ pub(super) fn service(word: Word<'_>, problems: &mut Problems) -> Option<Url> {
         problems.error(title).at(word.at(), format!("write `http://{}`", word.shown()));
         return None;
     };
-    let (port_default, is_tls) = match scheme.as_str() {
-        "http" => (80, false),
-        "https" => (443, true),
+    let (port_default, is_tls, speaks) = match scheme.as_str() {
+        "http" => (80, false, Speaks::Http1),
+        "h2" => (80, false, Speaks::Http2),
+        "https" => (443, true, Speaks::Either),
         _ => {
             let title = format!("a service cannot be reached by {}://", scheme.shown());
-            problems.error(title).at(scheme.at(), "http://, https:// and amqp:// are spoken to services");
+            problems
+                .error(title)
+                .at(scheme.at(), "http://, h2://, https:// and amqp:// are spoken to services");
             return None;
         }
     };
@@ -53,7 +57,7 @@ pub(super) fn service(word: Word<'_>, problems: &mut Problems) -> Option<Url> {
             problems.error(title).at(scheme.at(), "write http://unix:…");
             return None;
         }
-        return unix_service(path, problems);
+        return unix_service(path, problems).map(|url| Url { speaks, ..url });
     }
     let path_start = rest.as_str().find(['/', '?', '#']).unwrap_or(rest.as_str().len());
     let authority = rest.slice(0..path_start);
@@ -88,7 +92,7 @@ pub(super) fn service(word: Word<'_>, problems: &mut Problems) -> Option<Url> {
     // A certificate is for an address without its brackets.
     let tls = is_tls.then(|| host.trim_matches(['[', ']']).into());
     let authority = if port == port_default { host } else { format!("{host}:{port}") };
-    Some(Url { address, authority: authority.into(), prefix, tls })
+    Some(Url { address, authority: authority.into(), prefix, tls, speaks })
 }
 
 /// `/path/sock[:/prefix]`, as nginx writes it.
@@ -102,7 +106,8 @@ fn unix_service(rest: Word<'_>, problems: &mut Problems) -> Option<Url> {
         Some(word) => prefix(word, problems)?,
     };
     // nginx sends the same name for a socket.
-    Some(Url { address: unix(path, problems)?, authority: "localhost".into(), prefix, tls: None })
+    let address = unix(path, problems)?;
+    Some(Url { address, authority: "localhost".into(), prefix, tls: None, speaks: Speaks::Http1 })
 }
 
 /// The absolute path of a socket.
