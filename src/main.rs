@@ -61,6 +61,8 @@ enum Token {
     Mint(Mint),
     /// Show what the token on standard input says, without verifying anything.
     Inspect,
+    /// Whether tokens have a good signature, by the very code a route uses.
+    Verify(cli::token::Verify),
 }
 
 #[derive(clap::Args)]
@@ -96,6 +98,7 @@ fn main() -> ExitCode {
         Some(Command::Keys(command)) => ExitCode::from(cli::accounts::keys(command)),
         Some(Command::Token(Token::Mint(command))) => ExitCode::from(cli::accounts::mint(command)),
         Some(Command::Token(Token::Inspect)) => ExitCode::from(cli::accounts::inspect()),
+        Some(Command::Token(Token::Verify(verify))) => ExitCode::from(cli::token::verify(&verify)),
         Some(Command::Run(run)) => serve(&run),
         Some(Command::Reload(which)) => ask(Asked::Reload, which),
         Some(Command::Upgrade(which)) => ask(Asked::Upgrade, which),

@@ -2,10 +2,12 @@
 
 mod accounts;
 mod authenticate;
+mod gather;
 
 use std::{sync::Arc, time::Duration};
 
 use crate::{
+    aggregate::Document,
     bus::{self, Call},
     connection::{BodyState, Place, Request},
     failure::{ClientFault, Failure, UpstreamFault},
@@ -29,6 +31,8 @@ pub enum Reply<'s> {
         code: u16,
         location: Vec<u8>,
     },
+    /// The answers of several services as one document.
+    Document(Box<Document>),
     /// The gateway is here (`OPTIONS *`, RFC 9110 §9.3.7).
     Empty,
 }
@@ -61,6 +65,11 @@ pub async fn request<'s>(
         Target::Service(index) => {
             let response = call(request, route, &snapshot.services[*index], snapshot, shard).await?; // 408, 413, 502…504
             Ok(Reply::Response(response, route))
+        }
+        Target::Aggregate(parts) => {
+            // Boxed: requests to one service must not pay for those to several.
+            let document = Box::pin(gather::document(request, route, parts, snapshot, shard)).await?; // 502, 504
+            Ok(Reply::Document(Box::new(document)))
         }
         Target::Accounts { issuer, action } => {
             let made = accounts::answer(request, route, issuer, *action, snapshot, shard).await?; // 400, 401, 413, 415, 429, 503
@@ -243,7 +252,7 @@ async fn publish(
     let sending_us = shard.timers.clock.now_us();
     // The whole is what the route's `timeout` is for.
     let patience = route.timeout.saturating_sub(Duration::from_micros(sending_us.saturating_sub(started_us)));
-    let call = message(request, route, queue, body, patience)?;
+    let call = message(request, route, queue, body, snapshot, patience)?;
     let answer = bus::call(&shard.bus, call, &shard.waiting).await;
     let waited_us = shard.timers.clock.now_us() - sending_us;
     request.facts.endpoint = queue.endpoint;
@@ -272,6 +281,7 @@ fn message(
     route: &Route,
     queue: &Arc<AmqpService>,
     body: Vec<u8>,
+    snapshot: &Snapshot,
     patience: Duration,
 ) -> Result<Call, Failure> {
     let view = request.view();
@@ -288,6 +298,7 @@ fn message(
         (true, Some(at)) => (&target[..at], Some(&target[at + 1..])),
         (_, _) => (&target[..], view.query()),
     };
+    let bearer = authenticate::bearer(&view, view.verified, route, snapshot);
     let facts = bus::Facts {
         method: view.head.method_text.of(view.bytes),
         path,
@@ -295,6 +306,7 @@ fn message(
         host: view.host(),
         proto: if request.client.is_secure { "https" } else { "http" },
         forwarded_for: &request.client.peer_text,
+        bearer,
         id: request.id(),
     };
     let message = bus::message(&facts, view.bytes, view.fields, &queue.config.headers, body);

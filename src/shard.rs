@@ -13,6 +13,7 @@ use rustls::ServerConfig;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
+    aggregate,
     auth::Desk,
     bus,
     clock::Tick,
@@ -83,6 +84,8 @@ pub struct Shard {
     pub buffers: Rc<Buffers>,
     pub metrics: Rc<RefCell<Metrics>>,
     pub upstreams: Rc<Upstreams>,
+    /// For aggregates.
+    pub room: aggregate::Room,
     /// Bounds the handshakes of one turn.
     pub handshakes: Rc<Turnstile>,
     /// What other threads were asked.
@@ -193,6 +196,7 @@ pub fn run(plan: Plan) {
             buffers,
             metrics,
             upstreams,
+            room: aggregate::Room::new(seed),
             handshakes,
             desk: RefCell::new(Desk::new(seed.rotate_left(17))),
             waiting: Waiting::new(postbox, Message::Answer),

@@ -190,3 +190,60 @@ impl Cache {
         self.hashing.hash_one(&token[token.len().saturating_sub(48)..])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::tests::verified;
+
+    /// A cache for `entries` tokens of a few bytes, with as many in it.
+    fn full(entries: usize) -> Cache {
+        let mut cache = Cache::bounded(1, entries, usize::MAX);
+        for number in 0..entries {
+            insert(&mut cache, number);
+        }
+        cache
+    }
+
+    fn insert(cache: &mut Cache, number: usize) {
+        cache.insert(number.to_string().as_bytes(), verified(), 0, 0);
+    }
+
+    fn has(cache: &mut Cache, number: usize) -> bool {
+        let issuers = [Arc::clone(&verified().issuer)];
+        cache.get(number.to_string().as_bytes(), &issuers, 0, &Revocations::default()).is_some()
+    }
+
+    #[test]
+    fn what_was_used_stays_when_room_is_made() {
+        let mut cache = full(8);
+        for number in [2, 5] {
+            assert!(has(&mut cache, number));
+        }
+        for number in 8..14 {
+            insert(&mut cache, number);
+        }
+        assert_eq!(cache.len(), 8);
+        for number in [2, 5, 8, 13] {
+            assert!(has(&mut cache, number), "{number}");
+        }
+        for number in [0, 1, 3, 4, 6, 7] {
+            assert!(!has(&mut cache, number), "{number}");
+        }
+    }
+
+    #[test]
+    fn its_bytes_are_bounded() {
+        let mut one = Cache::new(1);
+        insert(&mut one, 1);
+        let each = one.bytes();
+        let mut cache = Cache::bounded(1, usize::MAX, each * 10);
+        for number in 10..60 {
+            insert(&mut cache, number);
+            assert!(cache.bytes() <= each * 11);
+        }
+        assert!((9..=10).contains(&cache.len()), "{}", cache.len());
+        cache.insert(&vec![0; each * 10], verified(), 0, 0);
+        assert!((9..=10).contains(&cache.len()), "one that does not fit pushes nobody out");
+    }
+}

@@ -66,6 +66,12 @@ fn check_at(token: &str, issuers: &[Arc<Issuer>], now: u64) -> Result<Rc<Verifie
     Desk::new(1).check(token.as_bytes(), issuers, now, &Revocations::default()).map_err(denied)
 }
 
+/// What some token of the issuer `a` says.
+pub(super) fn verified() -> Rc<Verified> {
+    let token = hs256(r#"{"alg":"HS256"}"#, &claims(""));
+    check_at(&token, &[Arc::new(issuer("a", secret()))], NOW).unwrap()
+}
+
 #[track_caller]
 fn check(token: &str, issuer: Issuer, expected: Result<(), Reject>) {
     let found = check_at(token, &[Arc::new(issuer)], NOW).map(|_| ());
@@ -146,6 +152,87 @@ fn rfc_8037_a_4_ed25519() {
     let key = r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
     let token = "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc.hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg";
     check_vector(key, token);
+}
+
+/// RFC 7520 §4: payload of all of its signatures.
+const FRODO: &str = concat!(
+    "SXTigJlzIGEgZGFuZ2Vyb3VzIGJ1c2luZXNzLCBGcm9kbywgZ29pbmcgb3V0IH",
+    "lvdXIgZG9vci4gWW91IHN0ZXAgb250byB0aGUgcm9hZCwgYW5kIGlmIHlvdSBk",
+    "b24ndCBrZWVwIHlvdXIgZmVldCwgdGhlcmXigJlzIG5vIGtub3dpbmcgd2hlcm",
+    "UgeW91IG1pZ2h0IGJlIHN3ZXB0IG9mZiB0by4"
+);
+/// RFC 7520 §3.3.
+const BILBO: &str = concat!(
+    r#"{"kty":"RSA","kid":"bilbo.baggins@hobbiton.example","use":"sig","e":"AQAB","n":"n4EPtAOCc9AlkeQHPzHStgAbgs7bTZLwUBZdR8_KuKPEHLd4rHVTeT"#,
+    "-O-XV2jRojdNhxJWTDvNd7nqQ0VEiZQHz_AJmSCpMaJMRBSFKrKb2wqVwGU_NsYOYL-QtiWN2lbzcEe6XC0dApr5ydQLrHqkHHig3RBordaZ6Aj-",
+    "oBHqFEHYpPe7Tpe-OfVfHd1E6cS6M1FZcD1NNLYD5lFHpPI9bTwJlsde3uhGqC0ZCuEHg8lhzwOHrtIQbS0FVbb9k3-tVTU4fg_3L_vniUFAKwuC",
+    r#"LqKnS2BYwdq_mzSnbLY7h_qixoR7jig3__kRhuaxwUkRz5iaiQkqgc5gHdrNP5zw"}"#
+);
+
+#[test]
+fn rfc_7520_4_1_rs256() {
+    let signature = concat!(
+        "MRjdkly7_-oTPTS3AXP41iQIGKa80A0ZmTuV5MEaHoxnW2e5CZ5NlKtainoFmK",
+        "ZopdHM1O2U4mwzJdQx996ivp83xuglII7PNDi84wnB-BDkoBwA78185hX-Es4J",
+        "IwmDLJK3lfWRa-XtL0RnltuYv746iYTh_qHRD68BNt1uSNCrUCTJDt5aAE6x8w",
+        "W1Kt9eRo4QPocSadnHXFxnt8Is9UzpERV0ePPQdLuW3IS_de3xyIrDaLGdjluP",
+        "xUAhb6L2aXic1U12podGU0KLUQSE_oI-ZnmKJ3F4uOZDnd6QZWJushZ41Axf_f",
+        "cIe8u9ipH84ogoree7vjbU5y18kDquDg"
+    );
+    let header = "eyJhbGciOiJSUzI1NiIsImtpZCI6ImJpbGJvLmJhZ2dpbnNAaG9iYml0b24uZXhhbXBsZSJ9";
+    check_vector(BILBO, &format!("{header}.{FRODO}.{signature}"));
+}
+
+#[test]
+fn rfc_7520_4_2_ps384() {
+    let signature = concat!(
+        "cu22eBqkYDKgIlTpzDXGvaFfz6WGoz7fUDcfT0kkOy42miAh2qyBzk1xEsnk2I",
+        "pN6-tPid6VrklHkqsGqDqHCdP6O8TTB5dDDItllVo6_1OLPpcbUrhiUSMxbbXU",
+        "vdvWXzg-UD8biiReQFlfz28zGWVsdiNAUf8ZnyPEgVFn442ZdNqiVJRmBqrYRX",
+        "e8P_ijQ7p8Vdz0TTrxUeT3lm8d9shnr2lfJT8ImUjvAA2Xez2Mlp8cBE5awDzT",
+        "0qI0n6uiP1aCN_2_jLAeQTlqRHtfa64QQSUmFAAjVKPbByi7xho0uTOcbH510a",
+        "6GYmJUAfmWjwZ6oD4ifKo8DYM-X72Eaw"
+    );
+    let header = "eyJhbGciOiJQUzM4NCIsImtpZCI6ImJpbGJvLmJhZ2dpbnNAaG9iYml0b24uZXhhbXBsZSJ9";
+    check_vector(BILBO, &format!("{header}.{FRODO}.{signature}"));
+}
+
+#[test]
+fn rfc_7520_4_4_hs256() {
+    let key = r#"{"kty":"oct","kid":"018c0ae5-4d9b-471b-bfd6-eef314bc7037","use":"sig","alg":"HS256","k":"hJtXIZ2uSN5kbQfbtTNWbpdmhkV8FJG-Onbc6mxCcYg"}"#;
+    let header = "eyJhbGciOiJIUzI1NiIsImtpZCI6IjAxOGMwYWU1LTRkOWItNDcxYi1iZmQ2LWVlZjMxNGJjNzAzNyJ9";
+    check_vector(key, &format!("{header}.{FRODO}.s0h6KThzkfBBBkLspW1h84VsJZFTsPPqMDA7g1Md7p0"));
+}
+
+proptest::proptest! {
+    /// Only what was signed is taken: a good token with any bytes put anywhere into it is another one, or none.
+    #[test]
+    fn whatever_is_put_into_a_token_it_is_not_taken(
+        at in 0_usize..1000,
+        taken in 0_usize..4,
+        put in proptest::collection::vec(proptest::arbitrary::any::<u8>(), 0..4),
+    ) {
+        let good = hs256(r#"{"alg":"HS256"}"#, &claims(r#","sub":"alice""#)).into_bytes();
+        let at = at % good.len();
+        let mut token = good.clone();
+        token.splice(at..(at + taken).min(good.len()), put);
+        let issuers = [Arc::new(issuer("a", secret()))];
+        let found = Desk::new(1).check(&token, &issuers, NOW, &Revocations::default());
+        proptest::prop_assert_eq!(found.is_ok(), token == good);
+    }
+
+    #[test]
+    fn bytes_are_no_token(token in proptest::collection::vec(proptest::arbitrary::any::<u8>(), 0..200)) {
+        let issuers = [Arc::new(issuer("a", secret()))];
+        proptest::prop_assert!(Desk::new(1).check(&token, &issuers, NOW, &Revocations::default()).is_err());
+    }
+
+    #[test]
+    fn a_header_and_claims_of_any_kind_do_no_harm(header in ".{0,60}", claims in ".{0,80}") {
+        let token = hs256(&header, &claims);
+        let issuers = [Arc::new(Issuer { iss: None, ..issuer("a", secret()) })];
+        proptest::prop_assert!(Desk::new(1).check(token.as_bytes(), &issuers, NOW, &Revocations::default()).is_err());
+    }
 }
 
 #[test]
@@ -539,4 +626,79 @@ fn a_challenge_says_what_is_wanted() {
         ),
     );
     check(Reject::NoKeys, None);
+}
+
+#[test]
+fn a_known_token_is_looked_up_again_when_something_was_revoked() {
+    let issuers = [Arc::new(issuer("a", secret()))];
+    let token = hs256(r#"{"alg":"HS256"}"#, &claims(r#","jti":"t1","sub":"alice","iat":1700000000"#));
+    let other = hs256(r#"{"alg":"HS256"}"#, &claims(r#","jti":"t2","sub":"alice","iat":1700000000"#));
+    let mut desk = Desk::new(1);
+    let none = Revocations::default();
+    for token in [&token, &other] {
+        assert!(desk.check(token.as_bytes(), &issuers, NOW, &none).is_ok());
+    }
+    let one = none.with("a", &[revocation::Revocation::Token { jti: "t1", until: NOW + 60 }], NOW);
+    let reject = |desk: &mut Desk, token: &str, revocations: &Revocations| {
+        desk.check(token.as_bytes(), &issuers, NOW, revocations).map_err(|denied| denied.reject).err()
+    };
+    assert_eq!(reject(&mut desk, &token, &one), Some(Reject::Revoked));
+    assert_eq!(reject(&mut desk, &token, &one), Some(Reject::Revoked));
+    assert_eq!(reject(&mut desk, &other, &one), None);
+    assert_eq!(
+        desk.take_counts(),
+        desk::Counts { known: 1, verified: 4 },
+        "the other one needed no signature"
+    );
+    let all =
+        one.with("a", &[revocation::Revocation::Subject { sub: "alice", before: NOW, until: NOW + 60 }], NOW);
+    assert_eq!(reject(&mut desk, &other, &all), Some(Reject::Revoked));
+}
+
+#[test]
+fn a_known_token_ends_with_its_time_and_is_known_to_its_issuer_only() {
+    let (a, b) = (
+        Arc::new(issuer("a", secret())),
+        Arc::new(Issuer { name: "b".into(), revision: 7, ..issuer("a", secret()) }),
+    );
+    let token = hs256(r#"{"alg":"HS256"}"#, &claims(""));
+    let mut desk = Desk::new(1);
+    let mut check = |issuer: &Arc<Issuer>, now: u64| {
+        let issuers = [Arc::clone(issuer)];
+        let name = desk
+            .check(token.as_bytes(), &issuers, now, &Revocations::default())
+            .map(|known| known.issuer.name.to_string());
+        (name.map_err(|denied| denied.reject), desk.take_counts().known)
+    };
+    assert_eq!(check(&a, NOW), (Ok("a".into()), 0));
+    assert_eq!(check(&a, NOW + 64), (Ok("a".into()), 1));
+    assert_eq!(check(&b, NOW), (Ok("b".into()), 0), "its terms may be others");
+    assert_eq!(check(&b, NOW), (Ok("b".into()), 1));
+    assert_eq!(check(&a, NOW), (Ok("a".into()), 1), "both are known");
+    assert_eq!(check(&a, NOW + 65), (Err(Reject::Expired), 0));
+    desk.sweep(NOW + 65);
+    (0..64).for_each(|_| desk.sweep(NOW + 65));
+    assert_eq!(desk.kept(), (0, 0));
+}
+
+#[test]
+fn a_known_token_lives_as_long_as_its_key() {
+    let a = Arc::new(issuer("a", secret()));
+    let token = hs256(r#"{"alg":"HS256"}"#, &claims(""));
+    let mut desk = Desk::new(1);
+    let issuers = [Arc::clone(&a)];
+    let mut check = || {
+        desk.check(token.as_bytes(), &issuers, NOW, &Revocations::default())
+            .map(|_| ())
+            .map_err(|denied| denied.reject)
+    };
+    assert_eq!(check(), Ok(()));
+    let jwk = |secret: &[u8]| format!(r#"{{"kty":"oct","k":"{}"}}"#, encode(secret));
+    let set = |keys: &str| {
+        KeySet::from_jwks(format!(r#"{{"keys":[{keys}]}}"#).as_bytes(), Algs::SYMMETRIC).unwrap()
+    };
+    a.keys.store(set(&format!("{},{}", jwk(&[9; 64]), jwk(SECRET))));
+    assert_eq!(check(), Ok(()), "a set that has it too");
+    a.keys.store(set(&jwk(&[9; 64])));
+    assert_eq!(check(), Err(Reject::Signature));
 }

@@ -1,7 +1,7 @@
 //! From a request to a message.
 
 use super::Message;
-use crate::http::{Field, Known};
+use crate::http::{Field, Known, rewrite::Bearer};
 
 /// What a request says, besides its fields.
 pub struct Facts<'a> {
@@ -13,6 +13,8 @@ pub struct Facts<'a> {
     pub proto: &'a str,
     /// The client, after what trusted proxies said of it.
     pub forwarded_for: &'a [u8],
+    /// Who asks. What says it travels always.
+    pub bearer: Bearer<'a>,
     pub id: &'a [u8],
 }
 
@@ -33,9 +35,12 @@ pub fn message(
         ("x-forwarded-proto".to_owned(), facts.proto.as_bytes().to_vec()),
         ("x-forwarded-host".to_owned(), facts.host.to_vec()),
     ];
+    for (name, value) in facts.bearer.fields() {
+        headers.push((String::from_utf8_lossy(name).to_ascii_lowercase(), value.to_vec()));
+    }
     for name in wanted {
         let name = name.as_ref();
-        if headers.iter().any(|(taken, _)| taken == name) {
+        if headers.iter().any(|(taken, _)| taken == name) || facts.bearer.hides(name.as_bytes()) {
             continue; // Ours: a client does not say who it is.
         }
         let same = |field: &&Field| !field.hop && field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes());
@@ -61,7 +66,7 @@ pub fn message(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::{Rules, parse_request};
+    use crate::http::{FieldNames, Rules, parse_request, rewrite::Without};
 
     fn made(head: &str, wanted: &[&str]) -> Message {
         let rules = Rules { head_bytes_max: 4096, line_bytes_max: 1024, headers_max: 50, lenient: false };
@@ -76,6 +81,11 @@ mod tests {
             host: b"shop",
             proto: "https",
             forwarded_for: b"10.0.0.1",
+            bearer: Bearer {
+                lines: b"X-User: alice: 1\r\nX-Roles: a,b\r\n",
+                reserved: &FieldNames::new(["X-User", "X-Roles", "X-Org"].into_iter()),
+                without: Without::Authorization,
+            },
             id: b"id-1",
         };
         message(&facts, head.as_bytes(), &fields, wanted, b"{}".to_vec())
@@ -83,6 +93,17 @@ mod tests {
 
     fn header<'m>(message: &'m Message, name: &str) -> Option<&'m [u8]> {
         message.headers.iter().find(|(found, _)| found == name).map(|(_, value)| &value[..])
+    }
+
+    #[test]
+    fn who_asks_is_told_by_us() {
+        let head = "POST / HTTP/1.1\r\nHost: shop\r\nX-User: root\r\nX-Org: evil\r\nx_org: evil\r\nAuthorization: Bearer x\r\n\r\n";
+        let message = made(head, &["x-user", "x-org", "x_org", "authorization"]);
+        assert_eq!(header(&message, "x-user"), Some(&b"alice: 1"[..]));
+        assert_eq!(header(&message, "x-roles"), Some(&b"a,b"[..]));
+        for name in ["x-org", "x_org", "authorization"] {
+            assert_eq!(header(&message, name), None, "{name}");
+        }
     }
 
     #[test]

@@ -3,3 +3,4 @@
 pub mod accounts;
 pub mod ask;
 pub mod check;
+pub mod token;

@@ -57,6 +57,28 @@ pub struct Bearer<'a> {
     pub without: Without<'a>,
 }
 
+impl<'a> Bearer<'a> {
+    /// Names and values of the lines.
+    pub fn fields(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        self.lines.split(|byte| *byte == b'\n').filter_map(|line| {
+            let colon = memchr::memchr(b':', line)?;
+            Some((&line[..colon], line[colon + 1..].trim_ascii()))
+        })
+    }
+
+    /// Whether what a client sent under this name is not passed on.
+    pub fn hides(&self, name: &[u8]) -> bool {
+        let token: &[u8] = match self.without {
+            Without::Nothing => b"",
+            Without::Authorization => b"authorization",
+            Without::Field(name) => name,
+            // All of them, where they are one value.
+            Without::Cookie(_) => b"cookie",
+        };
+        self.reserved.contains(name) || name.eq_ignore_ascii_case(token)
+    }
+}
+
 /// Where the token lay that is not passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Without<'a> {

@@ -75,4 +75,5 @@
 //!
 //! QUIT: the kernel drops whoever asks for a new connection from then on, those who wait are accepted, and half a second later the
 //! listeners are closed. Connections between requests get 2 s for one more, replies from then on say `Connection: close`, and the
-//! process waits `drain` for the rest. TERM: every stream is shut down; the runtime ends when the kernel has given every buffer back.
+//! process waits `drain` for the rest. USR2: `gateway::upgrade` starts a new process and gives it the sockets; when that says that it serves, this
+//! one leaves them as they are and goes on as after QUIT. TERM: every stream is shut down; the runtime ends when the kernel has given every buffer back.

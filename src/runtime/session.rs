@@ -12,7 +12,7 @@ use std::{
 
 use rustls::{Connection, pki_types::CertificateDer};
 
-use super::{Buffer, Buffers};
+use super::{Buffer, Buffers, Gathered, gathered};
 
 /// Plaintext encrypted at once: four records.
 const SEAL_MAX: usize = 64 * 1024;
@@ -139,9 +139,28 @@ impl Session {
             }
             inner.fill_sealed(some.len(), &self.buffers)?;
         }
-        inner.is_sending = true;
-        let place = inner.sealed.place(0..inner.sealed.len());
-        Ok(Some((std::mem::take(&mut inner.sealed.bytes), place)))
+        Ok(Some(inner.lend_sealed()))
+    }
+
+    /// The same for a message that lies in several places.
+    pub(super) fn seal_gathered(&self, plain: &mut Gathered) -> io::Result<Option<(Vec<u8>, Range<usize>)>> {
+        let inner = &mut *self.inner.borrow_mut();
+        if inner.is_cut {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        if inner.sealed.is_empty() {
+            let mut taken = 0;
+            if !plain.is_empty() {
+                taken = inner.connection.writer().write_vectored(&gathered::first(plain, SEAL_MAX))?;
+                plain.advance(taken);
+            }
+            if !inner.connection.wants_write() {
+                self.buffers.give_back(std::mem::take(&mut inner.sealed));
+                return Ok(None);
+            }
+            inner.fill_sealed(taken, &self.buffers)?;
+        }
+        Ok(Some(inner.lend_sealed()))
     }
 
     /// Takes ciphertext back of which the kernel took `count` bytes; `None` when it failed.
@@ -266,6 +285,12 @@ impl Inner {
         if self.received.is_empty() {
             buffers.give_back(std::mem::take(&mut self.received));
         }
+    }
+
+    fn lend_sealed(&mut self) -> (Vec<u8>, Range<usize>) {
+        self.is_sending = true;
+        let place = self.sealed.place(0..self.sealed.len());
+        (std::mem::take(&mut self.sealed.bytes), place)
     }
 
     fn fill_sealed(&mut self, plain: usize, buffers: &Buffers) -> io::Result<()> {

@@ -437,7 +437,7 @@ mod tests {
         check("key = 'a', reply = 'yes'", "yes -> `reply` cannot be `yes` [known: direct, queue, none]");
         check(
             "key = 'a{id}'",
-            "id -> unknown variable `id` [write `{{` for a brace] [here are {query.NAME}, {header.NAME} and {cookie.NAME}]",
+            "id -> unknown variable `id` [write `{{` for a brace] [here are {query.NAME}, {header.NAME}, {cookie.NAME} and {jwt.CLAIM}]",
         );
         check("key = 'a', headers = ['te']", "te -> `te` belongs to a connection, not to a message");
         check("key = 'a', in_flight = 0", "0 -> `in_flight`: 0 is not within 1 and 65535");

@@ -83,7 +83,8 @@ fn one(
         token: fields.or("token", Onward::Pass, |entry| read::one_of(entry, &TOKENS, problems)),
         issuing,
     };
-    Some(Auth { keys: keys?, ..auth })
+    // After an error nothing is served; routes that name the issuer are not wrong for that.
+    Some(Auth { keys: keys.unwrap_or(KeySource::Own), ..auth })
 }
 
 /// Where the keys come from: exactly one of `jwks`, `pem`, `secret`, or discovery from an `issuer` that is a URL.
@@ -414,5 +415,206 @@ fn scalar(entry: &Entry, node: &Node, problems: &mut Problems) -> Option<Arc<str
             );
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{
+        Config,
+        load::testing::{check_problems, good, load_files},
+    };
+
+    const SECRET: &str = "0123456789abcdef0123456789abcdef";
+    const KEY: &str = r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+
+    fn text(auth: &str, route: &str) -> String {
+        format!(
+            "listen = ':80'\n[auth.a]\naudience = 'gw'\n{auth}\n[routes]\n'/' = {{ to = 'http://s', {route} }}\n"
+        )
+    }
+
+    fn issuer(auth: &str) -> Auth {
+        good(&text(auth, "auth = 'a'")).auths.remove(0)
+    }
+
+    #[track_caller]
+    fn check_auth(auth: &str, expected: &[&str]) {
+        check_problems(&text(auth, "auth = 'a'"), expected);
+    }
+
+    /// A route beside the issuers `a`, `b` (of the same name), `c` and the nameless `n`.
+    #[track_caller]
+    fn check_route(route: &str, expected: &[&str]) {
+        let more = ["b", "c", "n"].map(|name| {
+            let issuer = match name {
+                "b" => "issuer = 'i'",
+                "c" => "issuer = 'j'",
+                _ => "",
+            };
+            format!("[auth.{name}]\naudience = false\nsecret = '{SECRET}'\n{issuer}\n")
+        });
+        check_problems(
+            &text(&format!("issuer = 'i'\nsecret = '{SECRET}'\n{}", more.concat()), route),
+            expected,
+        );
+    }
+
+    #[test]
+    fn a_url_says_itself_where_its_keys_are() {
+        let auth = issuer("issuer = 'https://tenant.example.com/'");
+        assert!(matches!(&auth.keys, KeySource::Fetched(KeyUrl { is_issuer: true, .. })));
+        assert_eq!((auth.algs, auth.leeway, auth.token), (Algs::ASYMMETRIC, LEEWAY_DEFAULT, Onward::Pass));
+        assert_eq!(auth.from, [Source::Authorization]);
+        let auth = issuer("issuer = 'x'\njwks = 'https://k.example.com/j?p=1'");
+        assert!(matches!(&auth.keys, KeySource::Fetched(KeyUrl { is_issuer: false, .. })));
+    }
+
+    #[test]
+    fn every_key_arrives() {
+        let auth = issuer(&format!(
+            "issuer = 'i'\nsecret = '{SECRET}'\nalgs = 'HS256'\nleeway = '1m'\nfrom = ['cookie:s', 'header:X-T', 'header:authorization']\n\
+             roles_claim = 'a.b'\nheaders = {{ X-User = 'sub' }}\nidentity = 'header'\ntoken = 'strip'"
+        ));
+        assert_eq!(auth.algs, Algs::NONE.with(Alg::Hs256));
+        assert_eq!(auth.audience, Audience::OneOf(vec!["gw".into()]));
+        assert_eq!((auth.leeway.as_secs(), auth.roles_claim.text(), auth.token), (60, "a.b", Onward::Strip));
+        assert_eq!(
+            auth.from,
+            [Source::Cookie("s".into()), Source::Header("x-t".into()), Source::Authorization]
+        );
+        assert_eq!((&*auth.headers[0].0, auth.headers[0].1.text()), ("X-User", "sub"));
+        assert_eq!(auth.identity.as_deref(), Some("X-Identity"));
+        let route = "auth = 'a', roles = 'r', any_role = ['s', 't'], scopes = ['u'], claims = { v = true, w = [1, 'x'] }";
+        let Config { mut routes, .. } = good(&text(&format!("secret = '{SECRET}'"), route));
+        let auth = routes.remove(0).auth.unwrap();
+        assert_eq!((auth.auths, auth.optional), (vec![0], false));
+        assert_eq!(
+            (auth.wanted.roles, auth.wanted.any_role),
+            (vec!["r".into()], vec!["s".into(), "t".into()])
+        );
+        let claims: Vec<_> =
+            auth.wanted.claims.iter().map(|(name, values)| (name.text(), &values[..])).collect();
+        assert_eq!(claims, [("v", &["true".into()][..]), ("w", &["1".into(), "\"x\"".into()][..])]);
+    }
+
+    #[test]
+    fn keys_are_read_from_files() {
+        let good_set = format!(r#"{{"keys":[{KEY},{{"kty":"x","kid":"k"}}]}}"#);
+        let check = |keys: &str, content: &str, expected: &[&str]| {
+            let text = text(keys, "auth = 'a'");
+            let brief = match load_files(&[("config.toml", &text), ("k", content)]) {
+                Ok(loaded) => loaded.warnings.brief(),
+                Err(problems) => problems.brief(),
+            };
+            assert_eq!(brief, expected);
+        };
+        let file = "issuer = 'i'\njwks = '/etc/c/k'";
+        check(
+            file,
+            &good_set,
+            &["/etc/c/k -> key 2 (kid k): type x is not supported of /etc/c/k is not used"],
+        );
+        check(file, "{}", &["/etc/c/k -> /etc/c/k is no JWK Set: {\"keys\": [{\"kty\": …}]}"]);
+        check("jwks = '/etc/c/x'", "", &["/etc/c/x -> cannot read /etc/c/x: entity not found"]);
+        let (cert, _) = crate::tls::testing::own(&["a"], 2020..2030);
+        check("pem = '/etc/c/k'", &cert, &[]);
+        check("pem = '/etc/c/k'", "x", &["/etc/c/k -> /etc/c/k has no public key or certificate in PEM"]);
+        check(
+            "pem = '/etc/c/k'\nalgs = 'RS256'",
+            &cert,
+            &["/etc/c/k -> /etc/c/k has no key [`algs` must fit the keys]"],
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_issuer_is_said() {
+        let where_from = "an issuer that is a URL, `jwks`, `pem` or `secret`";
+        check_auth(
+            "issuer = 'i'",
+            &[&format!("a -> nothing says where the keys of [auth.a] come from [{where_from}]")],
+        );
+        check_auth(
+            "secret = 'short'",
+            &[
+                "short -> the secret cannot be used: the secret is shorter than 32 bytes [openssl rand -base64 48 makes a good one]",
+            ],
+        );
+        check_auth(
+            &format!("secret = '{SECRET}'\njwks = 'https://a'"),
+            &["secret -> `jwks` and `secret` both say which keys [an issuer's keys come from one place]"],
+        );
+        check_auth(
+            "issuer = 'https://a'\nalgs = ['HS256', 'RS256']",
+            &["['HS256', 'RS256'] -> HS256, HS384 and HS512 want a secret, which is never fetched"],
+        );
+        check_auth(
+            "issuer = 'https://a'\nalgs = 'none'",
+            &["none -> `none` is no algorithm that can be verified"],
+        );
+        check_auth(
+            "issuer = 'http://idp.example.com'",
+            &[
+                "http://idp.example.com -> keys that are fetched without TLS can be anybody's [write https://]",
+            ],
+        );
+        check_auth("issuer = 'http://localhost:8080'", &[]);
+        let key = format!("secret = '{SECRET}'\n");
+        let with = |line: &str, expected: &str| check_auth(&format!("{key}{line}"), &[expected]);
+        with(
+            "from = 'query:t'",
+            "query:t -> `query:t` is no place to look for a token [write \"header:Authorization\" or \"cookie:session\"]",
+        );
+        let remedy = "take a name that means nothing else, with `-` and without `_`: X-User";
+        with(
+            "headers = { Host = 'sub' }",
+            &format!("Host -> header `Host` cannot carry an identity [{remedy}]"),
+        );
+        with(
+            "headers = { X_User = 'sub' }",
+            &format!("X_User -> header `X_User` cannot carry an identity [{remedy}]"),
+        );
+        with("leeway = '1h'", "1h -> `leeway`: 1h is not within 0 and 5m");
+        with("token = 'keep'", "keep -> `token` cannot be `keep` [known: pass, strip]");
+        with("ca = '/x'", "/x -> cannot read /x: entity not found");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_route_is_said() {
+        check_route("auth = 'other'", &["other -> no [auth.other] [known: a, b, c, n]"]);
+        check_route(
+            "roles = 'r'",
+            &["roles -> `roles` has no effect without `auth` [write auth = \"NAME\" of an [auth.NAME]]"],
+        );
+        check_route("auth = ['a', 'c']", &[]);
+        let apart = "on one route, each must have an `issuer` of its own";
+        check_route(
+            "auth = ['a', 'b']",
+            &[&format!("['a', 'b'] -> tokens of [auth.a] and [auth.b] cannot be told apart [{apart}]")],
+        );
+        check_route(
+            "auth = ['c', 'n']",
+            &[&format!("['c', 'n'] -> tokens of [auth.c] and [auth.n] cannot be told apart [{apart}]")],
+        );
+        check_route("auth = 'a', roles = []", &["[] -> `roles` names none [leave it out]"]);
+        let title = "`optional` lets requests in without a token, and with it without what is wanted of one";
+        check_route("auth = 'a', optional = true, scopes = 's'", &[&format!("optional -> {title}")]);
+        check_route(
+            "auth = 'a', claims = { x = 1.5 }",
+            &[
+                "1.5 -> `x` must be a string, an integer, a boolean, or a list of them, not a number with a fraction",
+                "1.5 -> a claim is compared with a value",
+            ],
+        );
+    }
+
+    #[test]
+    fn an_audience_is_said_or_tokens_that_name_one_are_refused() {
+        let text = format!(
+            "listen = ':80'\n[auth.a]\nsecret = '{SECRET}'\n[routes]\n'/' = {{ to = 'http://s', auth = 'a' }}\n"
+        );
+        let remark = "tokens that name one are refused: write whom they are for, or false for anybody";
+        check_problems(&text, &[&format!("a -> [auth.a] has no `audience` [{remark}]")]);
     }
 }
