@@ -3,6 +3,7 @@
 use std::{borrow::Cow, fmt};
 
 use crate::{
+    aggregate::Unmade,
     auth::Reject,
     bus,
     control::accounts::Refusal,
@@ -68,6 +69,12 @@ pub enum UpstreamFault {
     BadResponse,
     /// No response head within the route's `timeout`.
     Timeout,
+    /// A part that an aggregate cannot do without failed, or all of its parts did.
+    Part,
+    /// The same, because the time was up.
+    PartTimeout,
+    /// Two parts have the same member, and `conflict` is `error`.
+    PartConflict,
     /// The service is behind a broker, and no answer came from there.
     Broker(bus::Fault),
 }
@@ -141,8 +148,12 @@ impl Failure {
                 | UpstreamFault::ConnectTimeout
                 | UpstreamFault::Tls
                 | UpstreamFault::Reset
-                | UpstreamFault::BadResponse => 502,
-                UpstreamFault::Timeout | UpstreamFault::Broker(bus::Fault::Late) => 504,
+                | UpstreamFault::BadResponse
+                | UpstreamFault::Part
+                | UpstreamFault::PartConflict => 502,
+                UpstreamFault::Timeout
+                | UpstreamFault::PartTimeout
+                | UpstreamFault::Broker(bus::Fault::Late) => 504,
                 UpstreamFault::Broker(bus::Fault::Down | bus::Fault::Busy | bus::Fault::Refused) => 503,
                 UpstreamFault::Broker(
                     bus::Fault::Unroutable | bus::Fault::Lost | bus::Fault::BadReply | bus::Fault::Failed,
@@ -205,6 +216,9 @@ impl Failure {
                 UpstreamFault::Tls => Why::UpstreamTls,
                 UpstreamFault::Reset => Why::UpstreamReset,
                 UpstreamFault::BadResponse => Why::UpstreamBadResponse,
+                UpstreamFault::Part => Why::PartFailed,
+                UpstreamFault::PartTimeout => Why::PartTimeout,
+                UpstreamFault::PartConflict => Why::PartConflict,
                 UpstreamFault::Timeout | UpstreamFault::Broker(bus::Fault::Late) => Why::UpstreamTimeout,
                 UpstreamFault::Broker(fault) => match fault {
                     bus::Fault::Down | bus::Fault::Refused => Why::BrokerDown,
@@ -265,6 +279,9 @@ impl Failure {
                 bus::Fault::Failed => "The service says that it failed.",
             },
             Self::Upstream(UpstreamFault::BadResponse) => "The service's answer could not be understood.",
+            Self::Upstream(UpstreamFault::Part) => "A service that this answer needs failed.",
+            Self::Upstream(UpstreamFault::PartTimeout) => "A service that this answer needs took too long.",
+            Self::Upstream(UpstreamFault::PartConflict) => "The services' answers contradict each other.",
             Self::Upstream(_) => "The service could not be reached.",
             Self::Overload(Overload::Service) => "The service has as many requests as it can take.",
             Self::Overload(Overload::Connections) => "The gateway has no room for another connection.",
@@ -320,6 +337,16 @@ fn sentence(fact: impl fmt::Display) -> Cow<'static, str> {
     }
     text.push('.');
     Cow::Owned(text)
+}
+
+impl From<Unmade> for Failure {
+    fn from(unmade: Unmade) -> Self {
+        Self::Upstream(match unmade {
+            Unmade::Failed | Unmade::TooLarge => UpstreamFault::Part,
+            Unmade::Late => UpstreamFault::PartTimeout,
+            Unmade::Conflict => UpstreamFault::PartConflict,
+        })
+    }
 }
 
 impl From<Fault> for Failure {

@@ -7,6 +7,7 @@ mod presence;
 mod sockets;
 mod tls;
 mod upgrade;
+mod user;
 
 use std::{
     fmt,
@@ -72,6 +73,8 @@ pub enum StartError {
     Config(String),
     /// An address cannot be bound.
     Bind { address: String, error: io::Error },
+    /// `user` is nobody, or root.
+    User(String),
     /// Sockets were passed that are not wanted.
     Inherited(String),
     /// The driver that was asked for cannot be had.
@@ -88,7 +91,7 @@ impl fmt::Display for StartError {
                 write!(f, "cannot listen on {address}: {error}")?;
                 f.write_str(&bind_remedy(address, error.kind()))
             }
-            Self::Driver(text) | Self::Inherited(text) => f.write_str(text),
+            Self::Driver(text) | Self::Inherited(text) | Self::User(text) => f.write_str(text),
             Self::System { what, error } => write!(f, "{what}: {error}"),
         }
     }
@@ -151,7 +154,6 @@ impl Gateway {
             notes.push(warnings.render(false));
         }
 
-        let driver = choose_driver(config.driver, &mut notes)?;
         let cores = core_affinity::get_core_ids().unwrap_or_default();
         let count = match config.shards {
             Shards::Auto => cores.len().max(1),
@@ -169,6 +171,9 @@ impl Gateway {
             })
             .collect();
         let admin_address = admin.as_ref().and_then(Socket::address);
+        // No thread has started yet, and what another user may not have is found now.
+        user::settle(&config, &files, &mut notes)?;
+        let driver = choose_driver(config.driver, &mut notes)?;
         let state = config.state.clone();
         let connections_max = connections_max(&config, count);
 

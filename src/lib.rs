@@ -17,6 +17,7 @@ pub mod serve;
 pub mod shard;
 
 // TALK: I/O with the other side.
+pub mod aggregate;
 pub mod bus;
 pub mod cli;
 pub mod control;
@@ -30,6 +31,7 @@ pub mod config;
 pub mod route;
 pub mod snapshot;
 pub mod tls;
+pub mod transform;
 
 // SPEAK: bytes in, values out.
 pub mod http;

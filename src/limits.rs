@@ -7,6 +7,18 @@ pub const RETRY_BODY_BYTES_MAX: u64 = 64 * 1024;
 /// Informational responses (1xx) a service may send before its final one.
 pub const INFORMATIONAL_MAX: u32 = 10;
 
+/// Parts of one aggregate.
+pub const PARTS_MAX: usize = 32;
+/// One part's answer, where its `max_body` does not say otherwise, and the most it can say.
+pub const PART_BYTES: usize = 8 * 1024 * 1024;
+pub const PART_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// The document of an aggregate, and all the answers it is made of.
+pub const AGGREGATE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Calls of a part with `each`, where its `max` does not say otherwise, and how many at a time.
+pub const EACH: usize = 20;
+pub const EACH_MAX: usize = 1000;
+pub const EACH_PARALLEL: usize = 8;
+
 /// How long an address of a host name is used before the name is looked up again, whatever its records say: a record of 0 s must not
 /// become a storm of questions, and one of a week must not outlive its server.
 pub const RESOLVE_TTL_MIN: Duration = Duration::from_secs(1);
@@ -17,7 +29,6 @@ pub const RESOLVE_TTL_SYSTEM: Duration = Duration::from_secs(30);
 pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Addresses of one name that become endpoints.
 pub const RESOLVE_ADDRESSES_MAX: usize = 256;
-
 /// Calls to a broker under way at once, for each service: `in_flight`.
 pub const BROKER_CALLS_MAX: usize = 4096;
 /// The largest reply through a broker: `max_reply`.
@@ -49,6 +60,9 @@ pub struct Limits {
     pub drain: Duration,
     /// Client connections of the process; `None` = what RLIMIT_NOFILE allows less the pools: `max_connections`.
     pub connections_max: Option<usize>,
+    /// TLS handshakes that a shard computes before it looks at everything else again: `handshakes_per_turn`. One costs about 0.2 ms, so
+    /// that with 4 whoever waits for the shard waits at most a millisecond longer.
+    pub handshakes_per_turn: u32,
 }
 
 impl Default for Limits {
@@ -64,6 +78,7 @@ impl Default for Limits {
             tunnel_idle: Duration::from_secs(600),
             drain: Duration::from_secs(30),
             connections_max: None,
+            handshakes_per_turn: 4,
         }
     }
 }

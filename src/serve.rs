@@ -2,10 +2,12 @@
 
 mod accounts;
 mod authenticate;
+mod gather;
 
 use std::{sync::Arc, time::Duration};
 
 use crate::{
+    aggregate::Document,
     bus::{self, Call},
     connection::{BodyState, Place, Request},
     failure::{ClientFault, Failure, UpstreamFault},
@@ -29,6 +31,8 @@ pub enum Reply<'s> {
         code: u16,
         location: Vec<u8>,
     },
+    /// The answers of several services as one document.
+    Document(Box<Document>),
     /// The gateway is here (`OPTIONS *`, RFC 9110 §9.3.7).
     Empty,
 }
@@ -61,6 +65,11 @@ pub async fn request<'s>(
         Target::Service(index) => {
             let response = call(request, route, &snapshot.services[*index], snapshot, shard).await?; // 408, 413, 502…504
             Ok(Reply::Response(response, route))
+        }
+        Target::Aggregate(parts) => {
+            // Boxed: requests to one service must not pay for those to several.
+            let document = Box::pin(gather::document(request, route, parts, snapshot, shard)).await?; // 502, 504
+            Ok(Reply::Document(Box::new(document)))
         }
         Target::Accounts { issuer, action } => {
             let made = accounts::answer(request, route, issuer, *action, snapshot, shard).await?; // 400, 401, 413, 415, 429, 503

@@ -13,6 +13,7 @@ use rustls::ServerConfig;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
+    aggregate,
     auth::Desk,
     bus,
     clock::Tick,
@@ -83,6 +84,8 @@ pub struct Shard {
     pub buffers: Rc<Buffers>,
     pub metrics: Rc<RefCell<Metrics>>,
     pub upstreams: Rc<Upstreams>,
+    /// For aggregates.
+    pub room: aggregate::Room,
     /// Bounds the handshakes of one turn.
     pub handshakes: Rc<Turnstile>,
     /// What other threads were asked.
@@ -173,7 +176,7 @@ pub fn run(plan: Plan) {
         let timers = Timers::new();
         let buffers = Rc::new(Buffers::new());
         let metrics = Rc::new(RefCell::new(Metrics::new()));
-        let handshakes = Turnstile::new();
+        let handshakes = Turnstile::new(snapshot.load().limits.handshakes_per_turn);
         let callers = Arc::clone(&shards);
         let upstreams = Upstreams::new(
             Rc::clone(&timers),
@@ -193,6 +196,7 @@ pub fn run(plan: Plan) {
             buffers,
             metrics,
             upstreams,
+            room: aggregate::Room::new(seed),
             handshakes,
             desk: RefCell::new(Desk::new(seed.rotate_left(17))),
             waiting: Waiting::new(postbox, Message::Answer),
@@ -258,6 +262,7 @@ impl Shard {
                     sweeper.timers.clock.now_us();
                     let snapshot = sweeper.snapshot();
                     sweeper.upstreams.sweep(&snapshot);
+                    sweeper.handshakes.widen(snapshot.limits.handshakes_per_turn);
                     sweeper.desk.borrow_mut().sweep(sweeper.unix_s());
                     sweeper.let_go_of_the_gone();
                     sweeper.buffers.trim();

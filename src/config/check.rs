@@ -3,9 +3,12 @@
 mod amqp;
 mod auth;
 mod defaults;
+mod graph;
 mod issuing;
+mod json;
 mod listen;
 mod log;
+mod part;
 pub(super) mod read;
 mod reply;
 mod resolver;
@@ -15,6 +18,7 @@ mod template;
 mod tls;
 mod units;
 mod url;
+mod user;
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -47,6 +51,7 @@ pub(super) fn config(
     let admin = fields.or("admin", Some(ADMIN_DEFAULT), |entry| admin(entry, &listen, problems));
     let shards = fields.or("shards", Shards::Auto, |entry| shards(entry, problems));
     let driver = fields.or("driver", Driver::Auto, |entry| read::one_of(entry, &DRIVERS, problems));
+    let user = fields.or("user", None, |entry| user::user(entry, problems).map(Some));
     let state = fields.or("state", None, |entry| state(entry, problems).map(Some));
     let tls = tls::read(fields.get("tls"), world, files, problems);
     if let (Some(entry), false) = (fields.get("tls"), listen.iter().any(|listen| listen.tls)) {
@@ -90,6 +95,7 @@ pub(super) fn config(
         admin,
         shards,
         driver,
+        user,
         state,
         tls,
         trusted_proxies,

@@ -17,7 +17,7 @@ const fn key(name: &'static str, doc: &'static str) -> Key {
     Key { name, doc }
 }
 
-pub const ALL: [&Keys; 20] = [
+pub const ALL: [&Keys; 21] = [
     &TOP,
     &DEFAULTS,
     &RETRY,
@@ -35,6 +35,7 @@ pub const ALL: [&Keys; 20] = [
     &AMQP,
     &BROKER,
     &ROUTE,
+    &PART,
     &LOG,
     &ACCESS,
     &EVENTS,
@@ -48,6 +49,7 @@ pub const TOP: Keys = Keys {
         key("admin", "address of metrics, health and API; false turns it off"),
         key("shards", "threads that serve, each with a core: \"auto\" or a number"),
         key("driver", "how a shard talks to the kernel: \"auto\", \"io_uring\" or \"epoll\""),
+        key("user", "who serves when root starts it: \"name\" or \"name:group\""),
         key("state", "directory for what must survive a restart"),
         key("tls", "certificates for https:// listeners; without it, one for trying things out is made"),
         key("trusted_proxies", "networks whose X-Forwarded-* headers are believed"),
@@ -80,6 +82,10 @@ pub const DEFAULTS: Keys = Keys {
         key("min_body_rate", "least bytes a second of a body we wait for"),
         key("tunnel_idle", "time without a byte in a tunnel (WebSocket)"),
         key("drain", "time for connections to end when the gateway stops"),
+        key(
+            "handshakes_per_turn",
+            "TLS handshakes a shard computes before it looks at everything else again",
+        ),
         key("max_connections", "client connections of the process: \"auto\" or a number"),
     ],
 };
@@ -285,6 +291,41 @@ pub const ROUTE: Keys = Keys {
         key("headers", "headers of the answer"),
         key("redirect", "answer with this Location"),
         key("code", "status of the redirect"),
+        key("parts", "what is asked for one document, by name"),
+        key(
+            "conflict",
+            "two parts with one member: \"last\" (as Object.assign), \"first\", \"error\" or \"array\"",
+        ),
+        key("merge", "\"shallow\", or \"deep\": objects are merged, not replaced"),
+        key("errors", "where failed parts are told: \"headers\" alone, or in the \"body\" as well"),
+    ],
+};
+
+pub const PART: Keys = Keys {
+    table: "a part",
+    keys: &[
+        key("to", "a service's name, or a URL"),
+        key("path", "what it is asked for, and a query if it has a `?`"),
+        key("query", "parameters of the query, by name"),
+        key("method", "\"GET\" if not written"),
+        key("body", "what is sent: a value, or a text; its strings are templates"),
+        key("type", "content type of `body`"),
+        key("headers", "headers that are set, or with false left out"),
+        key("required", "there is no document without it"),
+        key("default", "stands in for it when it fails"),
+        key("stale", "how old its last good answer may be that stands in for it"),
+        key("at", "where its answer goes: a name, a.b, \".\" for the root, false for nowhere"),
+        key("pick", "a path into the answer: only what it leads to"),
+        key("only", "paths into the answer: nothing else is kept"),
+        key("drop", "paths into the answer: what is left out"),
+        key("rename", "new names, by path"),
+        key("timeout", "less than the route's"),
+        key("max_body", "largest answer"),
+        key("each", "values of another part: one call for each, {each} in templates"),
+        key("batch", "values of another part: one call for all, {batch} in templates"),
+        key("max", "calls of `each`, or values of `batch`"),
+        key("parallel", "calls of `each` at a time"),
+        key("when", "the part is asked only if this holds"),
     ],
 };
 
@@ -401,7 +442,7 @@ mod tests {
 
     #[test]
     fn a_key_of_later_versions_is_not_mistaken_for_another() {
-        for wrong in ["parts", "cache", "cors", "limit", "compress", "trace", "source"] {
+        for wrong in ["cache", "cors", "limit", "compress", "trace", "source"] {
             check(&TOP, wrong, None);
             check(&ROUTE, wrong, None);
         }

@@ -25,6 +25,7 @@ use crate::{
     route::Pattern,
     template::Template,
     tls,
+    transform::Plan,
 };
 
 /// A checked configuration.
@@ -35,6 +36,8 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     pub shards: Shards,
     pub driver: Driver,
+    /// Who serves when root starts it.
+    pub user: Option<User>,
     /// Keys, embedded database, development certificate.
     pub state: PathBuf,
     /// What listeners with TLS offer; `None` for a certificate of our own making.
@@ -132,6 +135,14 @@ pub enum Driver {
     Auto,
     IoUring,
     Epoll,
+}
+
+/// `user`: names, which are looked up at start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    pub name: Arc<str>,
+    /// `None` for the user's own.
+    pub group: Option<Arc<str>>,
 }
 
 /// A service and its endpoints.
@@ -395,6 +406,7 @@ pub enum Target {
         code: u16,
         location: Template,
     },
+    Aggregate(Arc<Plan>),
 }
 
 /// A reply that needs no service.

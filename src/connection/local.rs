@@ -51,7 +51,9 @@ pub(super) async fn answer(
             (*code, b"")
         }
         Reply::Empty => (204, b""),
-        Reply::Response(..) => unreachable!("a service's response is passed on, not written"),
+        Reply::Response(..) | Reply::Document(_) => {
+            unreachable!("a service's response and a document are passed on, not written")
+        }
     };
     write(request, status, content_type, fields, &body, keep_alive, snapshot, shard).await
 }

@@ -1,6 +1,7 @@
 //! One client connection: its requests one after the other, and why it ended.
 
 mod announced;
+mod document;
 mod h1;
 mod h2;
 mod local;

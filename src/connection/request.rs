@@ -18,6 +18,7 @@ use crate::{
     shard::Shard,
     snapshot::{Route, Service, Snapshot},
     template::{Escape, Template, Variable},
+    transform,
     upstream::{Pace, Upload, UploadEnd, Uploaded},
     wire::Outbound,
 };
@@ -456,6 +457,8 @@ impl<'a> View<'a> {
                 let value = cookies.filter_map(|field| cookie(field.value.of(bytes), name.as_bytes())).next();
                 escape.append(value.unwrap_or_default(), out);
             }
+            // Known only to the parts of an aggregate.
+            Variable::Part(..) => {}
             Variable::Jwt(claim) => {
                 let mut first = true;
                 let append = |text: &[u8]| {
@@ -467,6 +470,12 @@ impl<'a> View<'a> {
                 self.verified.map(|verified| verified.texts(claim, append));
             }
         }
+    }
+}
+
+impl transform::Client for View<'_> {
+    fn append(&self, variable: &Variable, escape: Escape, out: &mut Vec<u8>) {
+        View::append(self, variable, escape, out);
     }
 }
 

@@ -3,12 +3,13 @@
 use std::{net::SocketAddr, rc::Rc};
 
 use super::{
-    Next, Request,
+    Next, Request, document,
     local::{self, Sent},
     request::{BodyState, Facts},
     tunnel,
 };
 use crate::{
+    aggregate::Document,
     failure::{ClientFault, Failure, UpstreamFault},
     http::{
         BodyLength, Known, Version,
@@ -35,6 +36,7 @@ pub(super) async fn take(request: &mut Request<'_>, shard: &Rc<Shard>) -> Done {
             let may_stream = route.stream;
             pass_on(request, response, may_stream, &snapshot, shard).await
         }
+        Ok(Reply::Document(document)) => deliver(request, *document, &snapshot, shard).await,
         Ok(reply) => answer(request, &reply, &snapshot, shard).await,
         Err(failure) => refuse(request, failure, &snapshot, shard).await,
     };
@@ -55,6 +57,13 @@ pub(super) struct Done {
 /// Whether the connection may outlive this request, as far as the client and the shard are concerned.
 fn may_keep(request: &Request<'_>, shard: &Shard) -> bool {
     request.head.keep_alive && !shard.is_draining()
+}
+
+async fn deliver(request: &mut Request<'_>, document: Document, snapshot: &Snapshot, shard: &Shard) -> Done {
+    let keep = may_keep(request, shard) && body_is_bounded(request);
+    // Boxed: requests that are no aggregate must not pay for it.
+    let sent = Box::pin(document::send(request, document, keep, snapshot, shard)).await;
+    written(sent, keep, Why::Ok)
 }
 
 async fn answer(request: &mut Request<'_>, reply: &Reply<'_>, snapshot: &Snapshot, shard: &Shard) -> Done {

@@ -1,7 +1,9 @@
 //! What systemd is told (sd_notify(3)): datagrams to `NOTIFY_SOCKET`.
 
 use std::{
-    env, io,
+    env,
+    ffi::OsStr,
+    io,
     os::{
         linux::net::SocketAddrExt,
         unix::net::{SocketAddr, UnixDatagram},
@@ -21,17 +23,22 @@ impl Notifier {
     /// The one that the environment names; `None` where there is none. The error is for the operator.
     pub fn from_env() -> Result<Option<Self>, String> {
         let Some(address) = env::var_os("NOTIFY_SOCKET") else { return Ok(None) };
+        let watchdog = watchdog(|name| env::var(name).ok(), std::process::id());
+        Self::at(&address, watchdog).map(Some)
+    }
+
+    /// The one at `address`, which wants to hear [`Notifier::alive`] every `watchdog`.
+    pub fn at(address: &OsStr, watchdog: Option<Duration>) -> Result<Self, String> {
         let shown = address.to_string_lossy().into_owned();
         let bad = |error: io::Error| format!("NOTIFY_SOCKET={shown}: {error}");
         let address = match shown.strip_prefix('@') {
             Some(name) => SocketAddr::from_abstract_name(name),
-            None => SocketAddr::from_pathname(&address),
+            None => SocketAddr::from_pathname(address),
         };
         let socket = UnixDatagram::unbound().map_err(bad)?;
         socket.connect_addr(&address.map_err(bad)?).map_err(bad)?;
         socket.set_nonblocking(true).map_err(bad)?;
-        let watchdog = watchdog(|name| env::var(name).ok(), std::process::id());
-        Ok(Some(Self { socket, watchdog }))
+        Ok(Self { socket, watchdog })
     }
 
     /// How often at least it wants to hear [`Notifier::alive`]; `None` if never.

@@ -350,3 +350,33 @@ fn a_gateway_can_be_started_and_stopped_many_times() {
         assert!(TcpStream::connect(admin).is_err());
     }
 }
+
+#[tokio::test]
+async fn the_watchdog_is_fed_while_every_shard_answers() {
+    let folder = std::env::temp_dir().join(format!("coregate-watchdog-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("notify");
+    let supervisor = tokio::net::UnixDatagram::bind(&path).unwrap();
+    let notifier = Arc::new(Notifier::at(path.as_os_str(), None).unwrap());
+    let shards = Arc::new(TwoShards::default());
+    let collector = Arc::new(Collector::new(Arc::clone(&shards) as Arc<dyn Shards>));
+    let feeding = tokio::spawn(feed(notifier, Duration::from_millis(20), Arc::clone(&collector)));
+    let mut word = [0; 64];
+    for _ in 0..3 {
+        let count = supervisor.recv(&mut word).await.unwrap();
+        assert_eq!(&word[..count], b"WATCHDOG=1");
+    }
+
+    shards.silent.store(true, Ordering::Relaxed);
+    // Once nothing more comes, a shard has been waited for; whatever was said before that is still read.
+    let quiet = Duration::from_millis(700);
+    while tokio::time::timeout(quiet, supervisor.recv(&mut word)).await.is_ok() {}
+    assert!(tokio::time::timeout(quiet, supervisor.recv(&mut word)).await.is_err());
+
+    shards.silent.store(false, Ordering::Relaxed);
+    shards.asked.lock().await.clear();
+    let again = tokio::time::timeout(Duration::from_secs(10), supervisor.recv(&mut word)).await;
+    assert_eq!(&word[..again.unwrap().unwrap()], b"WATCHDOG=1");
+    feeding.abort();
+    fs::remove_dir_all(&folder).unwrap();
+}

@@ -66,6 +66,11 @@ impl Numbers for Names {
     fn endpoint(&mut self, service: u32, url: &str) -> u32 {
         Self::endpoint(self, service, url)
     }
+
+    fn part(&mut self, pattern: &str, name: &str) -> u32 {
+        let route = Self::route(self, pattern);
+        Self::part(self, route, name)
+    }
 }
 
 impl Builder {
@@ -392,6 +397,7 @@ fn keep_what_needs_a_restart(
     note("admin", config.admin != running.admin);
     note("shards", config.shards != running.shards);
     note("driver", config.driver != running.driver);
+    note("user", config.user != running.user);
     note("state", config.state != running.state);
 
     for route in &mut config.routes {
@@ -410,6 +416,7 @@ fn keep_what_needs_a_restart(
     config.admin = running.admin;
     config.shards = running.shards;
     config.driver = running.driver;
+    config.user.clone_from(&running.user);
     config.state.clone_from(&running.state);
     Ok(())
 }
@@ -442,11 +449,20 @@ fn difference(old: &Config, new: &Config) -> String {
 fn described(route: &config::Route, config: &Config) -> (String, String) {
     let key = format!("{} {:?}", route.pattern.text(), route.on);
     let mut route = config::Route { place: "".into(), ..route.clone() };
+    let mut names = String::new();
     let service = match &mut route.target {
         config::Target::Service(index) => &*config.services[std::mem::take(index)].name,
         config::Target::Accounts { auth, .. } => &*config.auths[std::mem::take(auth)].name,
         config::Target::Amqp(index) => &*config.amqp[std::mem::take(index)].name,
         config::Target::Fixed(_) | config::Target::Redirect { .. } => "",
+        config::Target::Aggregate(plan) => {
+            let plan = Arc::make_mut(plan);
+            for part in &mut plan.parts {
+                names.push_str(&config.services[std::mem::take(&mut part.service)].name);
+                names.push(' ');
+            }
+            &names
+        }
     };
     (key, format!("{service} {route:?}"))
 }

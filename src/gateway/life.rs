@@ -78,6 +78,7 @@ pub fn live(path: &Path, greet: impl FnOnce(&Gateway)) -> u8 {
                 StartError::Bind { .. }
                 | StartError::Driver(_)
                 | StartError::Inherited(_)
+                | StartError::User(_)
                 | StartError::System { .. } => 2,
             };
         }

@@ -57,7 +57,12 @@ pub fn write_reply(reply: &Reply<'_>, out: &mut Vec<u8>) {
 }
 
 /// Hands every field of the reply to `each`, for a protocol that does not write lines, without its body.
-pub fn each_field(reply: &Reply<'_>, mut each: impl FnMut(&[u8], &[u8])) {
+pub fn each_field(reply: &Reply<'_>, each: impl FnMut(&[u8], &[u8])) {
+    each_field_before(reply, reply.body.len() as u64, each);
+}
+
+/// The same for a reply whose body, of this length, is somewhere else.
+pub fn each_field_before(reply: &Reply<'_>, length: u64, mut each: impl FnMut(&[u8], &[u8])) {
     let bodyless = matches!(reply.status, 100..=199 | 204 | 304);
     each(b"Date", reply.date);
     if !bodyless {
@@ -65,7 +70,7 @@ pub fn each_field(reply: &Reply<'_>, mut each: impl FnMut(&[u8], &[u8])) {
             each(b"Content-Type", reply.content_type);
         }
         let mut digits = [0; 20];
-        each(b"Content-Length", decimal(reply.body.len() as u64, &mut digits));
+        each(b"Content-Length", decimal(length, &mut digits));
     }
     for (name, value) in reply.fields {
         each(name, value);

@@ -30,6 +30,11 @@ impl Name {
     pub(super) const fn written(&self) -> &[u8] {
         &self.0
     }
+
+    /// For messages: as it is written between quotes.
+    pub fn text(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(&self.0)
+    }
 }
 
 impl Place {

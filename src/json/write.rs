@@ -63,7 +63,7 @@ pub fn is_name(written: &[u8], plain: &[u8]) -> bool {
 }
 
 /// Whether a written name has to be unescaped before it is compared. Names are short: a plain loop beats `memchr`.
-pub(super) fn has_escapes(written: &[u8]) -> bool {
+pub fn has_escapes(written: &[u8]) -> bool {
     written.iter().fold(false, |any, &byte| any | (byte == b'\\'))
 }
 

@@ -25,7 +25,7 @@
 //! 5. `upstream::send` asks `balance` for an endpoint, takes a kept connection from the shard's pool or opens one, and tries again where
 //!    that is safe. `upstream::exchange` writes the head anew (`http::rewrite`) with the body behind it, in one send, and reads until
 //!    the response head is complete.
-//! 6. `connection::h1` writes the reply head; `upstream::relay` puts it directly before the first bytes of the body, in the buffer they
+//! 6. `connection::turn` decides what the reply head says; `upstream::relay` puts it directly before the first bytes of the body, in the buffer they
 //!    were read into, and sends both at once. After that it passes on one buffer at a time: a slow client slows the service down.
 //! 7. The upstream connection goes back to its pool, with the read for its next response already under way. `connection` counts and logs
 //!    the request once. The client's connection waits for its next head.
@@ -75,4 +75,5 @@
 //!
 //! QUIT: the kernel drops whoever asks for a new connection from then on, those who wait are accepted, and half a second later the
 //! listeners are closed. Connections between requests get 2 s for one more, replies from then on say `Connection: close`, and the
-//! process waits `drain` for the rest. TERM: every stream is shut down; the runtime ends when the kernel has given every buffer back.
+//! process waits `drain` for the rest. USR2: `gateway::upgrade` starts a new process and gives it the sockets; when that says that it serves, this
+//! one leaves them as they are and goes on as after QUIT. TERM: every stream is shut down; the runtime ends when the kernel has given every buffer back.

@@ -32,7 +32,7 @@
 //! Because    a request moves a pointer through its steps instead of half a kilobyte, and allocates nothing.
 //! Rejected   values returned from step to step, as it was first written: 32 moves of large structs for each request.
 //! Costs      fields that mean something only while an exchange is under way.
-//! Revisit    if HTTP/2 upstreams carry several exchanges on one connection.
+//! Revisit    an exchange that shares its connection has a box of its own (37), made for each request.
 //! ```
 //!
 //! ```text
@@ -67,7 +67,7 @@
 //!            leaves the real answer to the next client, HEAD and 304 hang, bodies are buffered whole. Unmaintained since 2024-11.
 //! Rejected   patching it; hyper over a poll adapter (21–23 µs a request where our prototype took 13.5–14).
 //! Costs      the codec is ours to prove: rules by RFC section, every byte split, fuzz targets.
-//! Revisit    never for HTTP/1. HTTP/2 will be `h2`.
+//! Revisit    never for HTTP/1. HTTP/2: see 37 and 73.
 //! ```
 //!
 //! ```text
@@ -121,8 +121,8 @@
 //!            is an error of that reload.
 //! Because    all else can be swapped by one pointer; these are threads and descriptors.
 //! Rejected   opening and closing listeners on live shards, for now; refusing the whole file.
-//! Costs      a new port needs a restart, which closes the listeners for a moment.
-//! Revisit    with the hand-over of sockets to a new binary, which will serve both.
+//! Costs      a new port needs an upgrade (33), which is a new process.
+//! Revisit    if ports come and go often.
 //! ```
 //!
 //! ```text
@@ -359,6 +359,65 @@
 //! ```
 //!
 //! ```text
+//! ## 32. Who asks for a connection is dropped before a listener closes   2026-11-23
+//! Question   How does a socket close without resetting whom the kernel has told that the connection stands?
+//! Chosen     A packet filter of five instructions on the listening socket drops SYN; half a second later, when the handshakes under way are over
+//!            and the queue is empty, it is closed. A Unix socket is shut, and hands out its queue.
+//! Because    accepting until the queue is empty and closing then is a race; a filter needs no right, and a client whose SYN was dropped
+//!            sends it again, to be refused or served by whoever comes.
+//! Rejected   tcp_migrate_req (a setting of the machine, and needs somebody else who listens); a backlog of 0 (lets one in).
+//! Costs      QUIT takes half a second at least; a client that comes then waits a second for its refusal.
+//! Revisit    never.
+//! ```
+//!
+//! ```text
+//! ## 33. The running process starts its successor   2026-11-23
+//! Question   How do listening sockets get to a new binary?
+//! Chosen     The running process starts the path it was called by; a socket pair is the new one's standard input, over which the sockets go
+//!            (SCM_RIGHTS) and both talk: ready or failed, serve or stop, serving. All sockets of all shards go over and are dealt out
+//!            to the new shards, more are opened to make it even, none is left. What is not taken is closed as after QUIT.
+//! Because    no number of a descriptor is guessed, a process that dies is noticed by the end of the stream, and the new one is in the same
+//!            cgroup, so that systemd accepts it by MAINPID. The successor has nothing else open: close_range before exec.
+//! Rejected   numbers in the environment (nginx; no way to say that it failed); a socket in `state` that any process may come to;
+//!            sockets that the new process opens by SO_REUSEPORT (what waits in the old ones is reset, and another user cannot).
+//! Costs      a descriptor more for each listening socket. Ticket keys do not go over: sessions are not resumed.
+//! Revisit    when counters, health or ticket keys should go over as well.
+//! ```
+//!
+//! ```text
+//! ## 34. Who leaves a shared socket looks once more   2026-11-23
+//! Question   Two processes wait in accept on one socket, and one gives up. Can a connection be lost?
+//! Chosen     The accept is cancelled and awaited, then those who wait are accepted without waiting.
+//! Because    io_uring waits exclusively: the kernel wakes one waiter for a connection, and if that is the one being cancelled, the other sleeps on
+//!            (seen in a test: a client without an answer for 10 s).
+//! Rejected   shutting the socket down, which ends it for both.
+//! Costs      nothing while serving.
+//! Revisit    if monoio gets multishot accept.
+//! ```
+//!
+//! ```text
+//! ## 35. Commands come by a socket in `state`   2026-11-23
+//! Question   How does `coregate reload` reach the gateway and learn what became of it?
+//! Chosen     A Unix socket that only the gateway's user may open: a line there, a code and a text back. The pid file is for others.
+//! Because    the admin port asks for no password and must not be able to start programs; a signal has no answer, and a number in a file may
+//!            be another process's by now.
+//! Rejected   POST on the admin port; signals and waiting for the log; a lock on the pid file.
+//! Costs      two gateways with one `state` warn, and the first is the one that is reached.
+//! Revisit    when the admin API has authentication.
+//! ```
+//!
+//! ```text
+//! ## 36. Rights are given up, not divided   2026-11-23
+//! Question   A gateway that root starts: who holds root's rights afterwards?
+//! Chosen     Nobody. With `user`, groups, gid and uid change once the ports are open and before a thread starts; without it, a warning.
+//!            Only what is root's is given to the user, through no link and with no second name.
+//! Because    a second process that keeps them is a second thing to attack; systemd gives one capability, which is enough for ports.
+//! Rejected   nginx's master; keeping CAP_NET_BIND_SERVICE in the process.
+//! Costs      a reload reads, and an upgrade opens, as that user: what it cannot read is named at start.
+//! Revisit    if many want to add privileged ports at an upgrade without systemd. `daemon` stays out for good: systemd does that.
+//! ```
+//!
+//! ```text
 //! ## 40. What a token says is looked at before its signature   2026-11-22
 //! Question   In which order is a token checked?
 //! Chosen     Form, issuer, algorithm, audience, times, then the key, and the signature last. All of it once per token and shard: what was good is
@@ -403,4 +462,105 @@
 //! Rejected   taking them; making the key mandatory, also where tokens have no audience.
 //! Costs      one more line for most issuers.
 //! Revisit    never.
+//! ```
+//!
+//! ```text
+//! ## 70. The parts of a request are futures of its own task   2026-11-23
+//! Question   How do the calls of an aggregate run at the same time, and how do they end together?
+//! Chosen     As boxed futures that the request's task polls, all of them at each wake-up. What is no longer needed has its stream shut down
+//!            and its future dropped. One timer for the nearest deadline; the streams' coarse ones come after it.
+//! Because    they borrow the request's head, fields and plan, share pools and budgets without a lock, and end with the client. Polling the
+//!            few that wait costs less than a task and a gate for each.
+//! Rejected   a task for each (owned copies of the request, a gate, cancellation by flag); FuturesUnordered (atomics).
+//! Costs      a read that is dropped with its connection leaves its buffer with the kernel for a moment: it is freed, not kept for reuse.
+//! Revisit    if requests with hundreds of calls at a time are seen: `parallel` bounds them.
+//! ```
+//!
+//! ```text
+//! ## 71. A whole answer lies in one buffer   2026-11-23
+//! Question   What when a body does not fit the buffer its head was read into?
+//! Chosen     It goes on in a buffer of its own length (256 KiB from the stock, larger ones made), and what had come is moved there, once. The
+//!            connection begins with a large buffer from then on. Chunks move up within their buffer. The bytes that were moved are counted.
+//! Because    the check for JSON and the places it finds want one piece; after the first large answer of a connection nothing is moved.
+//! Rejected   a list of buffers (a scan that goes on over their borders: slower for all); large buffers for all.
+//! Costs      up to 15 KiB moved for the first large answer of a connection, and doubling for chunked bodies over 256 KiB.
+//! Revisit    if the counter says that it matters.
+//! ```
+//!
+//! ```text
+//! ## 72. What stands in is for the same asker   2026-11-23
+//! Question   Whose old answer may stand in for a failed part (`stale`)?
+//! Chosen     The answer to the same request as the service would get it: target, body, what we tell of the asker, and every header field of the
+//!            client but those that say nothing of the answer (User-Agent, Referer, tracing, the request id). Kept per shard, 32 MiB.
+//! Because    a service decides by credentials that we may not know of: two askers that differ in anything that may be one do not share.
+//! Rejected   the verified subject alone: cookies and API keys are identities too.
+//! Costs      a renewed token asks anew. Clients that send changing fields never find an old answer.
+//! Revisit    when routes can say what identity is.
+//! ```
+//!
+//! ```text
+//! ## 60. A log-out goes to its own cell, not into a new snapshot   2026-11-23
+//! Question   How does every shard refuse a token as soon as its log-out is answered, without a snapshot for each?
+//! Chosen     Every snapshot has the same cell, whose set of revocations is replaced: a base, a middle and a delta of at most 256 entries, sorted by
+//!            a key that is the `jti` itself. The database is written first, then read again, then the cell is stored, then the answer is sent.
+//! Because    a store is seen by every check that begins after it: no message to the shards is needed. Adding one copies the delta; over many
+//!            it costs 4 µs. Nothing else of a snapshot changes with a log-out.
+//! Rejected   a new snapshot for each log-out (routes are rebuilt); a filter with false positives (a good token would be refused).
+//! Costs      28 MB for a million revoked tokens, twice that while levels are put together.
+//! Revisit    if a million is not enough.
+//! ```
+//!
+//! ```text
+//! ## 61. Signing keys are files, users are in a database   2026-11-23
+//! Question   Where do the keys of an issuer of our own live, when several gateways share its users?
+//! Chosen     Below `state`, one file for each key, readable for its owner; who runs several gateways copies the folder.
+//! Because    who may read the database of users may not sign for them; a backup of it has no keys in it.
+//! Rejected   keys in the database; a key for each gateway (each would have to publish all of them).
+//! Costs      a rotation is copied by hand within its five minutes, or by what the operator copies files with.
+//! Revisit    with a key store (PKCS #11, a KMS).
+//! ```
+//!
+//! ```text
+//! ## 37. An exchange is two halves, a socket's or a stream's   2026-11-23
+//! Question   How do HTTP/1.1 and HTTP/2 stay one gateway, on both sides?
+//! Chosen     HTTP/2's heads are the same spans over the same lines as HTTP/1.1's (73).
+//!            `wire` gives every exchange a half to read and a half to write, a socket or a stream: an enum, so that a socket costs what
+//!            it did (16,435 instructions a request before, 16,602 after, callgrind, 64-byte reply). There is one `serve`, one relay, one upload.
+//!            A connection has a task that reads and one that writes; exchanges append, so that what a turn says leaves in one send.
+//! Because    routing, rewriting, limits, retries and logs were not written a second time. A stream's deadline is an alarm in the same wheel.
+//! Rejected   the `h2` crate over poll-io (a second buffer and a waker for each frame, a second runtime interface); a trait object for each half.
+//! Costs      a task, an exchange and two small buffers for each request over HTTP/2. Data is copied once more than over HTTP/1.1: into the bytes
+//!            that leave together, towards a stream, or out of the bytes that came together, from one.
+//! Revisit    tasks and boxes that are used again, once the profile shows them.
+//! ```
+//!
+//! ```text
+//! ## 73. HTTP/2 is a state machine of our own   2026-11-22
+//! Question   The crate `h2` is there and good. Why is HTTP/2 written by hand?
+//! Chosen     http/h2: frames, HPACK, windows and floods for both roles, without I/O. Bytes are taken from the receive buffer as
+//!            they lie, everything said in a turn is appended to one send; heads come out as HTTP/1.1's do (spans of `name: value`
+//!            lines), so routing, rewriting and logs have one path. `h2` is the other side in tests.
+//! Because    the runtime is completion-based: `h2` wants poll-io, which cost 6 µs a request in a prototype (h2 0.4.20 on it, with an
+//!            HTTP/1.1 upstream: 19.6 µs where nginx takes 29.3 and HAProxy 21.2; hyper on it 22 where our codec took 13.5) and a
+//!            feature of monoio that is off. Its heads are maps with an allocation for most fields. Bounds and counters for rapid
+//!            resets, provoked resets, CONTINUATION and idle frames must sit where frames are seen.
+//! Measured   `cargo bench --bench h2`, one busy VM: a request understood and a 1 KiB reply written 0.70 µs (a browser's head) or
+//!            0.54 µs (a small one); both with both of a client's halves 2.2 and 1.5 µs; 16 KiB of data through both ends 0.27 µs.
+//! HPACK      A dynamic table of 2 KiB for what is sent a second time. Without it, literals in Huffman code: 1.18 µs for the small
+//!            case; literals as they are: 0.73 µs, and more bytes. What never repeats (ids, cookies) is not coded.
+//! Rejected   `h2` over poll-io; `h2` fed from memory (copies both ways, its own task for each connection).
+//! Costs      3,000 lines to prove: rules by RFC section, conversations with `h2`, a fuzz target, every cut of the bytes.
+//! Revisit    never, unless `h2` gains a core without I/O.
+//! ```
+//!
+//! ```text
+//! ## 74. A client's HTTP/2 connection window is not held by its readers   2026-11-22
+//! Question   Data that is not yet passed on counts against its stream's window. Against the connection's, too?
+//! Chosen     As a server yes: 1 MiB is what one client can make us hold. As a client no: the window is offered again as data comes.
+//! Because    a connection to a service carries strangers' exchanges. With a shared bound, four clients that do not read their
+//!            256 KiB would stop all others.
+//! Rejected   One rule for both; smaller stream windows as readers become slow (a state more, and a window cannot be taken back
+//!            from data on its way).
+//! Costs      up to streams × 256 KiB for a connection to a service, each paid for by a client of its own.
+//! Revisit    if memory for slow readers matters more than their throughput: smaller stream windows towards services.
 //! ```

@@ -2,7 +2,11 @@
 
 use hdrhistogram::Histogram;
 
-use super::{Protocol, Why, names::NAMES_MAX, names::OTHER};
+use super::{
+    PartOutcome, Protocol, StandIn, Why,
+    names::{NAMES_MAX, OTHER},
+    parts::PartMetrics,
+};
 
 /// Routes with numbers of their own in one shard; further ones are counted as `other`.
 pub const ROUTES_MAX: usize = 1000;
@@ -28,6 +32,8 @@ pub struct Metrics {
     pub(super) routes: Vec<RouteMetrics>,
     /// By endpoint number.
     pub(super) endpoints: Vec<[u64; Outcome::ALL.len()]>,
+    /// By part number.
+    pub(super) parts: Vec<PartMetrics>,
     /// Requests without a good token, by the issuer's number and why.
     pub(super) denied: Vec<((u32, Why), u64)>,
 }
@@ -65,6 +71,8 @@ pub struct Counters {
     pub tls_resumed: u64,
     /// Those that failed.
     pub tls_failed: u64,
+    /// Bytes of parts' answers that were moved from one buffer to another on their way in.
+    pub part_bytes_moved: u64,
     /// Tokens that were known already.
     pub tokens_known: u64,
     /// Tokens whose signature was checked, and good.
@@ -264,6 +272,15 @@ impl Metrics {
         self.endpoints[index][outcome as usize] += 1;
     }
 
+    /// Counts the end of a part of an aggregate ([`super::Names::part`]).
+    pub fn part(&mut self, part: u32, outcome: PartOutcome, stand_in: Option<StandIn>, us: u64) {
+        let index = index(part);
+        if index >= self.parts.len() {
+            self.parts.resize_with(index + 1, PartMetrics::default);
+        }
+        self.parts[index].count(outcome, stand_in, us);
+    }
+
     /// Counts a request that was denied for its token, or for having none; `auth` is [`super::Names::auth`]'s number.
     pub fn denied(&mut self, auth: u32, why: Why) {
         match self.denied.iter_mut().find(|(key, _)| *key == (auth, why)) {
@@ -296,6 +313,7 @@ impl Metrics {
         }
         spare.slots.clone_from(&self.slots);
         spare.endpoints.resize(self.endpoints.len().max(spare.endpoints.len()), [0; Outcome::ALL.len()]);
+        spare.parts.resize_with(self.parts.len().max(spare.parts.len()), PartMetrics::default);
         std::mem::replace(self, spare)
     }
 
@@ -305,6 +323,7 @@ impl Metrics {
         self.protocols = Default::default();
         self.ended = Default::default();
         self.endpoints.fill([0; Outcome::ALL.len()]);
+        self.parts.fill(PartMetrics::default());
         self.denied.clear();
         for route in self.routes.iter_mut().filter(|route| !route.tallies.is_empty()) {
             route.clear();

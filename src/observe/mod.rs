@@ -11,6 +11,7 @@ pub mod event;
 pub mod format;
 pub mod metrics;
 pub mod names;
+pub mod parts;
 pub mod process;
 pub mod prometheus;
 mod sink;
@@ -21,6 +22,7 @@ pub mod writer;
 
 pub use metrics::{Ended, Finished, Gauges, Metrics, Outcome};
 pub use names::{Names, NamesCell, OTHER};
+pub use parts::{PartOutcome, StandIn};
 pub use totals::Totals;
 pub use why::{Side, Why};
 

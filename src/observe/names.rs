@@ -22,6 +22,8 @@ pub struct Names {
     routes: Table<Arc<str>>,
     services: Table<Arc<str>>,
     endpoints: Table<(u32, Arc<str>)>,
+    /// By the number of their route.
+    parts: Table<(u32, Arc<str>)>,
     auths: Table<Arc<str>>,
 }
 
@@ -41,6 +43,11 @@ impl Names {
         self.endpoints.number(&(service, Arc::from(url)))
     }
 
+    /// The number of a part of the route `route`, by its name. Registers it if it is new.
+    pub fn part(&mut self, route: u32, name: &str) -> u32 {
+        self.parts.number(&(route, Arc::from(name)))
+    }
+
     /// The number of an issuer by its name in `[auth.NAME]`. Registers it if it is new.
     pub fn auth(&mut self, name: &str) -> u32 {
         self.auths.number(&Arc::from(name))
@@ -57,6 +64,12 @@ impl Names {
 
     pub fn service_text(&self, number: u32) -> Option<&str> {
         self.services.name(number).map(AsRef::as_ref)
+    }
+
+    /// The route and the name of a part.
+    pub fn part_text(&self, number: u32) -> Option<(&str, &str)> {
+        let (route, name) = self.parts.name(number)?;
+        Some((self.route_text(*route).unwrap_or("other"), name))
     }
 
     /// The service and the URL of an endpoint.

@@ -3,7 +3,7 @@
 use std::fmt::{Display, Write};
 
 use super::{
-    Ended, Gauges, Names, Outcome, Protocol, Totals,
+    Ended, Gauges, Names, Outcome, PartOutcome, Protocol, StandIn, Totals,
     process::Process,
     totals::{BUCKETS_US, Times},
     writer::Dropped,
@@ -189,6 +189,7 @@ pub fn write_totals(page: &mut Page, totals: &Totals, names: &Names) {
             }
         }
     }
+    write_parts(page, totals, names);
     page.family(
         "coregate_auth_rejects_total",
         Kind::Counter,
@@ -199,6 +200,47 @@ pub fn write_totals(page: &mut Page, totals: &Totals, names: &Names) {
         page.sample("coregate_auth_rejects_total", &labels, count);
     }
     write_counters(page, totals);
+}
+
+/// The parts of aggregates.
+fn write_parts(page: &mut Page, totals: &Totals, names: &Names) {
+    let parts = || {
+        totals.parts.iter().enumerate().filter_map(|(number, part)| {
+            let number = u32::try_from(number).unwrap_or(0);
+            let is_used = part.outcomes.iter().any(|count| *count > 0);
+            is_used.then(|| (names.part_text(number).unwrap_or(("other", "other")), part))
+        })
+    };
+    let requests = "coregate_part_requests_total";
+    page.family(requests, Kind::Counter, "Parts of aggregates, by how they ended.");
+    for ((route, name), part) in parts() {
+        for outcome in PartOutcome::ALL {
+            let count = part.outcomes[outcome as usize];
+            if count > 0 {
+                page.sample(
+                    requests,
+                    &[("route", route), ("part", name), ("outcome", outcome.word())],
+                    count,
+                );
+            }
+        }
+    }
+    let stand_ins = "coregate_part_stand_ins_total";
+    page.family(stand_ins, Kind::Counter, "Failed parts in whose place something else was shown.");
+    for ((route, name), part) in parts() {
+        for stand_in in StandIn::ALL {
+            let count = part.stand_ins[stand_in as usize];
+            if count > 0 {
+                page.sample(stand_ins, &[("route", route), ("part", name), ("by", stand_in.word())], count);
+            }
+        }
+    }
+    let duration = "coregate_part_duration_seconds";
+    page.family(duration, Kind::Histogram, "From when a part could be asked to its end.");
+    for ((route, name), part) in parts() {
+        let times = Times { counts: part.times, sum_us: part.sum_us };
+        page.histogram(duration, &[("route", route), ("part", name)], &times);
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -244,6 +286,11 @@ fn write_counters(page: &mut Page, totals: &Totals) {
         ("tunnels", "Upgraded connections.", counters.tunnels),
         ("tls_handshakes", "TLS handshakes with clients that were completed.", counters.tls_handshakes),
         ("tls_resumed", "TLS handshakes with clients that a ticket resumed.", counters.tls_resumed),
+        (
+            "part_moved_bytes",
+            "Bytes of parts' answers that were moved between buffers on their way in.",
+            counters.part_bytes_moved,
+        ),
         ("tls_handshakes_failed", "TLS handshakes with clients that failed.", counters.tls_failed),
         ("auth_tokens_known", "Tokens that were known already.", counters.tokens_known),
         ("auth_tokens_verified", "Tokens whose signature was checked, and good.", counters.tokens_verified),

@@ -7,6 +7,7 @@ use hdrhistogram::Histogram;
 use super::{
     Ended, Metrics, Outcome, Protocol, Why,
     metrics::{Counters, Ending, RouteMetrics},
+    parts::PartMetrics,
 };
 
 /// Upper ends of the exported buckets, in µs: from 10 µs, about three a decade, to a minute.
@@ -25,6 +26,8 @@ pub struct Totals {
     pub(super) routes: BTreeMap<u32, RouteTotals>,
     /// By endpoint number.
     pub(super) endpoints: Vec<[u64; Outcome::ALL.len()]>,
+    /// By part number.
+    pub(super) parts: Vec<PartMetrics>,
     pub(super) denied: BTreeMap<(u32, Why), u64>,
 }
 
@@ -62,6 +65,12 @@ impl Totals {
         }
         for (total, delta) in self.endpoints.iter_mut().zip(&delta.endpoints) {
             add(total, delta);
+        }
+        if self.parts.len() < delta.parts.len() {
+            self.parts.resize_with(delta.parts.len(), PartMetrics::default);
+        }
+        for (total, delta) in self.parts.iter_mut().zip(&delta.parts) {
+            total.add(delta);
         }
     }
 
@@ -119,6 +128,7 @@ impl Counters {
             tls_handshakes,
             tls_resumed,
             tls_failed,
+            part_bytes_moved,
             tokens_known,
             tokens_verified,
         } = delta;
@@ -137,6 +147,7 @@ impl Counters {
         self.tls_handshakes += tls_handshakes;
         self.tls_resumed += tls_resumed;
         self.tls_failed += tls_failed;
+        self.part_bytes_moved += part_bytes_moved;
         self.tokens_known += tokens_known;
         self.tokens_verified += tokens_verified;
     }

@@ -45,6 +45,12 @@ pub enum Why {
     UpstreamTruncated,
     /// The response body stalled; the client saw a broken message.
     UpstreamStalled,
+    /// A part that an aggregate cannot do without failed, or all of its parts did.
+    PartFailed,
+    /// The same, because the time was up.
+    PartTimeout,
+    /// Two parts of an aggregate have the same member, and `conflict` is `error`.
+    PartConflict,
     /// No broker can be reached, or it takes no messages.
     BrokerDown,
     /// Too many calls to a broker are under way.
@@ -114,7 +120,7 @@ pub enum Side {
 }
 
 impl Why {
-    pub const ALL: [Self; 47] = [
+    pub const ALL: [Self; 50] = [
         Self::Ok,
         Self::ClientClosed,
         Self::BadRequest,
@@ -134,6 +140,9 @@ impl Why {
         Self::UpstreamBadResponse,
         Self::UpstreamTruncated,
         Self::UpstreamStalled,
+        Self::PartFailed,
+        Self::PartTimeout,
+        Self::PartConflict,
         Self::BrokerDown,
         Self::BrokerBusy,
         Self::Unroutable,
@@ -186,6 +195,9 @@ impl Why {
             Self::UpstreamBadResponse => "upstream_bad_response",
             Self::UpstreamTruncated => "upstream_truncated",
             Self::UpstreamStalled => "upstream_stalled",
+            Self::PartFailed => "part_failed",
+            Self::PartTimeout => "part_timeout",
+            Self::PartConflict => "part_conflict",
             Self::BrokerDown => "broker_down",
             Self::BrokerBusy => "broker_busy",
             Self::Unroutable => "unroutable",
@@ -254,6 +266,9 @@ impl Why {
             | Self::UpstreamBadResponse
             | Self::UpstreamTruncated
             | Self::UpstreamStalled
+            | Self::PartFailed
+            | Self::PartTimeout
+            | Self::PartConflict
             | Self::BrokerDown
             | Self::BrokerBusy
             | Self::Unroutable

@@ -97,6 +97,11 @@ impl Buffer {
         self.start = self.bytes.len();
     }
 
+    /// Takes a range of the unread bytes out; those behind it move up.
+    pub fn remove(&mut self, unread: Range<usize>) {
+        self.bytes.drain(self.place(unread));
+    }
+
     /// Drops all but the first `count` unread bytes.
     pub fn truncate(&mut self, count: usize) {
         self.bytes.truncate(self.start + count);

@@ -19,6 +19,7 @@ use std::{
 use monoio::io::{CancelHandle, Canceller};
 use rustix::net::Shutdown;
 
+use super::Ending;
 use crate::clock::{Clock, Tick};
 
 const WHEEL: usize = 512;
@@ -43,11 +44,20 @@ pub(super) struct Slot {
     ended: Cell<bool>,
     /// Made when the stream first waits between requests.
     canceller: RefCell<Option<Canceller>>,
-    /// The stream that is read on behalf of this one.
-    partner: RefCell<Option<Rc<Self>>>,
+    /// Who works on behalf of this one.
+    partner: RefCell<Option<Partner>>,
     /// Who waits for an [`Alarm`].
     waiter: RefCell<Option<Waker>>,
     is_alarm: bool,
+}
+
+/// What ends when a client is gone.
+#[derive(Clone)]
+pub(super) enum Partner {
+    /// The stream that is read for it.
+    Stream(Rc<Slot>),
+    /// A wait that ends with this.
+    Wait(Rc<Ending>),
 }
 
 impl Slot {
@@ -88,11 +98,11 @@ impl Slot {
         Some(f(unsafe { BorrowedFd::borrow_raw(fd) }))
     }
 
-    pub(super) fn set_partner(&self, partner: Option<Rc<Self>>) {
+    pub(super) fn set_partner(&self, partner: Option<Partner>) {
         *self.partner.borrow_mut() = partner;
     }
 
-    pub(super) fn partner(&self) -> Option<Rc<Self>> {
+    pub(super) fn partner(&self) -> Option<Partner> {
         self.partner.borrow().clone()
     }
 

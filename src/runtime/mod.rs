@@ -17,6 +17,7 @@ mod ahead;
 mod ask;
 mod buffer;
 pub mod deadline;
+mod gathered;
 mod handshake;
 mod listener;
 mod mailbox;
@@ -34,6 +35,7 @@ pub use self::{
     ask::{Answer, AnswerTo, Question, Unanswered, Waiting},
     buffer::{Buffer, Buffers},
     deadline::{Alarm, Timers},
+    gathered::{Gathered, Held},
     handshake::HandshakeFault,
     listener::{Listener, ListenerHandle, Others, Peer, Socket},
     mailbox::{Mailbox, Postbox, mailbox},

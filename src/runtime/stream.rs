@@ -19,8 +19,9 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use rustls::pki_types::CertificateDer;
 
 use super::{
-    Buffer, Timers,
-    deadline::{Armed, HalfGuard, Slot},
+    Buffer, Ending, Gathered, Timers,
+    deadline::{Armed, HalfGuard, Partner, Slot},
+    gathered::Lent,
     session::{Facts, Session},
 };
 use crate::clock::Tick;
@@ -235,8 +236,10 @@ impl StreamHandle {
             Some(Ok(_) | Err(rustix::io::Errno::AGAIN)) | None => false,
             Some(Err(_)) => true,
         };
-        if broken && let Some(partner) = self.0.partner() {
-            Self(partner).end();
+        match self.0.partner().filter(|_| broken) {
+            Some(Partner::Stream(partner)) => Self(partner).end(),
+            Some(Partner::Wait(ending)) => ending.come(),
+            None => {}
         }
     }
 
@@ -505,9 +508,79 @@ impl Writer {
         result
     }
 
+    /// Sends a message that lies in several places, with no byte of it copied; over TLS its slices are encrypted one after the other.
+    /// What had not left when it failed is still in `message`.
+    pub async fn write_gathered(
+        &mut self,
+        message: &mut Gathered,
+        patience: Duration,
+    ) -> Result<(), IoFault> {
+        if let Some(session) = self.tls.clone() {
+            return self.write_sealed(&session, message, patience).await;
+        }
+        let mut slices = Vec::new();
+        while !message.is_empty() {
+            self.armed().writing(self.timers.clock.after(patience));
+            let lent = Lent::new(std::mem::take(message), slices);
+            let (result, lent) = match &mut self.half {
+                WriteHalf::Tcp(half) => half.writev(lent).await,
+                WriteHalf::Unix(half) => half.writev(lent).await,
+            };
+            (*message, slices) = lent.into_inner();
+            let count = self.written(result)?;
+            message.advance(count);
+            if !message.is_empty() {
+                self.timers.clock.now_us();
+            }
+        }
+        Ok(())
+    }
+
+    async fn write_sealed(
+        &mut self,
+        session: &Session,
+        message: &mut Gathered,
+        patience: Duration,
+    ) -> Result<(), IoFault> {
+        while let Some((bytes, place)) = session.seal_gathered(message).map_err(IoFault::Broken)? {
+            self.armed().writing(self.timers.clock.after(patience));
+            let slice = bytes.slice(place);
+            let (result, slice) = match &mut self.half {
+                WriteHalf::Tcp(half) => half.write(slice).await,
+                WriteHalf::Unix(half) => half.write(slice).await,
+            };
+            let result = self.written(result);
+            session.sent(slice.into_inner(), result.as_ref().ok().copied());
+            result?;
+            if !message.is_empty() {
+                self.timers.clock.now_us();
+            }
+        }
+        Ok(())
+    }
+
+    /// What a write has come to.
+    fn written(&mut self, result: io::Result<usize>) -> Result<usize, IoFault> {
+        self.armed().write_done();
+        match result {
+            _ if self.armed().write_expired() => Err(IoFault::TooSlow),
+            Ok(0) => Err(IoFault::Broken(io::ErrorKind::WriteZero.into())),
+            Ok(count) => {
+                self.sent += count as u64;
+                Ok(count)
+            }
+            Err(error) => Err(IoFault::Broken(error)),
+        }
+    }
+
     /// Notes that a stream is read on behalf of this one: [`StreamHandle::end_partner_if_broken`] ends it.
     pub fn pair_with(&mut self, partner: &StreamHandle) {
-        self.guard.slot().set_partner(Some(Rc::clone(&partner.0)));
+        self.guard.slot().set_partner(Some(Partner::Stream(Rc::clone(&partner.0))));
+    }
+
+    /// Notes that somebody waits on behalf of this stream: [`StreamHandle::end_partner_if_broken`] ends that.
+    pub fn pair_with_wait(&mut self, ending: &Rc<Ending>) {
+        self.guard.slot().set_partner(Some(Partner::Wait(Rc::clone(ending))));
     }
 
     /// Nothing is read on behalf of this stream any more.

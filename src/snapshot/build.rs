@@ -9,7 +9,7 @@ use std::{
 
 use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
 
-use super::{AmqpService, Dial, Endpoint, ListenerFacts, Route, Service, Snapshot, Target, Waits};
+use super::{Aggregate, AmqpService, Dial, Endpoint, ListenerFacts, Route, Service, Snapshot, Target, Waits};
 use crate::{
     auth::{Guard, Issuer, revocation::RevocationCell},
     balance::{self, Facts, Queue, Shared},
@@ -34,6 +34,7 @@ pub trait Numbers {
     fn route(&mut self, pattern: &str) -> u32;
     fn service(&mut self, name: &str) -> u32;
     fn endpoint(&mut self, service: u32, url: &str) -> u32;
+    fn part(&mut self, pattern: &str, name: &str) -> u32;
 }
 
 /// What outlives a snapshot: places in the shards' tables, and the health of endpoints. Connections, pools and marks of what
@@ -197,6 +198,14 @@ fn build_route(
             config::Target::Redirect { code, location } => {
                 Target::Redirect { code: *code, location: location.clone() }
             }
+            config::Target::Aggregate(plan) => Target::Aggregate(Aggregate {
+                plan: Arc::clone(plan),
+                metrics: plan
+                    .parts
+                    .iter()
+                    .map(|part| numbers.part(route.pattern.text(), &part.name))
+                    .collect(),
+            }),
         },
         timeout: route.timeout,
         max_body: route.max_body,

@@ -21,6 +21,7 @@ use crate::{
     limits::Limits,
     route::Index,
     template::Template,
+    transform::Plan,
 };
 
 /// The configuration as the shards read it.
@@ -99,6 +100,14 @@ pub enum Target {
         code: u16,
         location: Template,
     },
+    Aggregate(Aggregate),
+}
+
+/// A route made of parts.
+pub struct Aggregate {
+    pub plan: Arc<Plan>,
+    /// The parts' numbers in metrics, in their order.
+    pub metrics: Vec<u32>,
 }
 
 pub struct Service {

@@ -13,7 +13,7 @@ use std::{ops::Range, sync::Arc};
 pub use claim::ClaimName;
 pub use escape::Escape;
 
-use crate::http::headers::is_token;
+use crate::{http::headers::is_token, json::Path};
 
 pub mod log;
 
@@ -42,6 +42,19 @@ pub enum Variable {
     Cookie(Arc<str>),
     /// A claim of the token.
     Jwt(ClaimName),
+    /// A place in the answer of a part of an aggregate: `{user.name}`.
+    Part(Of, Path),
+}
+
+/// Whose answer a value is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Of {
+    /// Index into the route's parts.
+    Part(usize),
+    /// What a part is repeated for: `{each.id}`.
+    Each,
+    /// The list a part is called once for: `{batch}`.
+    Batch,
 }
 
 /// What is wrong with a template, and where.
@@ -57,6 +70,15 @@ pub struct BadTemplate {
 impl Template {
     /// Parses a text; `known` gives the index of a variable of the pattern.
     pub fn parse(text: &str, known: &dyn Fn(&str) -> Option<usize>) -> Result<Self, BadTemplate> {
+        Self::parse_in_part(text, known, &|_| None)
+    }
+
+    /// The same for a template within a part of an aggregate; `answer` says whose answer a name means.
+    pub fn parse_in_part(
+        text: &str,
+        known: &dyn Fn(&str) -> Option<usize>,
+        answer: &dyn Fn(&str) -> Option<Of>,
+    ) -> Result<Self, BadTemplate> {
         let mut parts = Vec::new();
         let mut literal = String::new();
         let mut at = 0;
@@ -76,11 +98,12 @@ impl Template {
                 });
             };
             let name = open + 1..open + 1 + length;
-            let variable = variable(&text[name.clone()], known).map_err(|(what, remedy)| BadTemplate {
-                at: name.clone(),
-                what,
-                remedy,
-            })?;
+            let variable = match of_answer(&text[name.clone()], answer) {
+                Some(variable) => variable,
+                None => variable(&text[name.clone()], known),
+            };
+            let variable =
+                variable.map_err(|(what, remedy)| BadTemplate { at: name.clone(), what, remedy })?;
             if !literal.is_empty() {
                 parts.push(Part::Literal(std::mem::take(&mut literal).into()));
             }
@@ -97,6 +120,33 @@ impl Template {
     /// A template without variables.
     pub fn literal(text: &str) -> Self {
         Self { parts: Box::new([Part::Literal(text.into())]) }
+    }
+
+    /// A template that is one variable.
+    pub fn of(variable: Variable) -> Self {
+        Self { parts: Box::new([Part::Variable(variable)]) }
+    }
+
+    /// Several templates one behind the other.
+    pub fn concat(templates: Vec<Self>) -> Self {
+        let mut parts: Vec<Part> = Vec::new();
+        for part in templates.into_iter().flat_map(|template| template.parts.into_vec()) {
+            match (parts.last_mut(), &part) {
+                (Some(Part::Literal(before)), Part::Literal(text)) => {
+                    *before = format!("{before}{text}").into()
+                }
+                _ => parts.push(part),
+            }
+        }
+        if parts.is_empty() { Self::literal("") } else { Self { parts: parts.into() } }
+    }
+
+    /// The variables in it, in order.
+    pub fn variables(&self) -> impl Iterator<Item = &Variable> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Literal(_) => None,
+            Part::Variable(variable) => Some(variable),
+        })
     }
 
     /// The text, if no request changes it.
@@ -129,6 +179,19 @@ fn is_literal(rest: &str) -> bool {
         None | Some('{' | '}') => true,
         Some(_) => matches!(rest.trim_start().chars().next(), None | Some('"' | '}')),
     }
+}
+
+/// `name.a[0].b`, where `name` is a part's.
+fn of_answer(
+    text: &str,
+    answer: &dyn Fn(&str) -> Option<Of>,
+) -> Option<Result<Variable, (String, &'static str)>> {
+    let end = text.find(['.', '[']).unwrap_or(text.len());
+    let of = answer(&text[..end])?;
+    let rest = &text[end..];
+    let path = Path::parse(rest.strip_prefix('.').filter(|rest| !rest.is_empty()).unwrap_or(rest));
+    let remedy = "write {part.name}, {part.list[0].name} or {part.list[*].name}";
+    Some(path.map(|path| Variable::Part(of, path)).map_err(|bad| (format!("`{text}`: {bad}"), remedy)))
 }
 
 fn variable(name: &str, known: &dyn Fn(&str) -> Option<usize>) -> Result<Variable, (String, &'static str)> {
@@ -169,6 +232,7 @@ mod tests {
                 Variable::Query(name) => format!("<q:{name}>"),
                 Variable::Header(name) => format!("<h:{name}>"),
                 Variable::Cookie(name) => format!("<c:{name}>"),
+                Variable::Part(of, path) => format!("<{of:?}:{}>", path.steps().len()),
                 Variable::Jwt(name) => format!("<j:{}>", name.text()),
             };
             out.extend_from_slice(value.as_bytes());
@@ -190,6 +254,26 @@ mod tests {
         check("{jwt.https://example.com/tenant}", "<j:https://example.com/tenant>");
         check("{id}", "<0>");
         check("", "");
+    }
+
+    #[test]
+    fn a_part_is_known_by_what_stands_before_its_path() {
+        let parse = |text: &str| {
+            let answer = |name: &str| (name == "user").then_some(Of::Part(3));
+            Template::parse_in_part(text, &|name| (name == "id").then_some(0), &answer)
+        };
+        let part = |path: &str| {
+            Ok(Template {
+                parts: [Part::Variable(Variable::Part(Of::Part(3), Path::parse(path).unwrap()))].into(),
+            })
+        };
+        assert_eq!(parse("{user.a.b}"), part("a.b"));
+        assert_eq!(parse("{user[0].a}"), part("[0].a"));
+        assert_eq!(parse("{user.a[*].b}"), part("a[*].b"));
+        assert_eq!(parse("{user}"), part(""));
+        assert_eq!(parse("{id}").unwrap().parts(), [Part::Variable(Variable::Path(0))]);
+        assert_eq!(parse("{user.}").unwrap_err().what, "`user.`: a path does not begin with `.`");
+        assert_eq!(parse("{users.a}").unwrap_err().what, "unknown variable `users.a`");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! [`send()`] picks an endpoint, connects or reuses a connection, and tries again where that is safe; [`relay()`] passes the response
 //! body on; [`upload`] passes a request body on that is too large to gather; [`pool`] keeps idle connections.
 
+mod collect;
 mod exchange;
 pub mod pool;
 pub mod relay;
@@ -12,6 +13,7 @@ pub mod upload;
 mod wait;
 
 pub use self::{
+    collect::{Collected, NoBody, collect},
     pool::{Connection, Lease, Upstreams},
     relay::{Passing, RelayEnd, Relayed, relay},
     send::{Asker, Body, NoResponse, Request, Stop, send},

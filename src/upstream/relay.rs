@@ -253,7 +253,7 @@ impl Connection {
     }
 
     /// Puts the connection back into the pool if it is at a message boundary, and gives the buffers back.
-    fn settle(mut self: Box<Self>, complete: bool, uploaded: Option<&mut Uploaded>) {
+    pub(super) fn settle(mut self: Box<Self>, complete: bool, uploaded: Option<&mut Uploaded>) {
         let upstreams = std::rc::Rc::clone(self.lease().upstreams());
         upstreams.buffers.give_back(std::mem::take(&mut self.buffer));
         upstreams.give_back_fields(std::mem::take(&mut self.fields));
@@ -268,7 +268,7 @@ impl Connection {
     }
 
     /// Gives up an exchange: the connection ends.
-    pub(super) fn discard(mut self: Box<Self>) {
+    pub fn discard(mut self: Box<Self>) {
         let Some(lease) = &self.lease else { return };
         let upstreams = std::rc::Rc::clone(lease.upstreams());
         upstreams.buffers.give_back(std::mem::take(&mut self.buffer));

@@ -1,6 +1,10 @@
 //! A request to a service: which endpoint, and what to do when one fails.
 
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::Duration,
+};
 
 use super::{
     Connection, Fault, Lease, Upload, Uploaded, Upstreams,
@@ -71,14 +75,22 @@ pub enum Asker<'r> {
 
 /// Ends an exchange that nobody waits for any more.
 #[derive(Default)]
-pub struct Stop(RefCell<Option<Handle>>);
+pub struct Stop {
+    stream: RefCell<Option<Handle>>,
+    endpoint: Cell<u32>,
+}
 
 impl Stop {
     /// Ends the connection that the exchange is on, if it has one.
     pub fn now(&self) {
-        if let Some(stream) = self.0.borrow_mut().take() {
+        if let Some(stream) = self.stream.borrow_mut().take() {
             stream.end();
         }
+    }
+
+    /// The endpoint asked last, for the log.
+    pub fn endpoint(&self) -> u32 {
+        self.endpoint.get()
     }
 }
 
@@ -95,7 +107,7 @@ impl Asker<'_> {
     pub(super) fn pair_with(&mut self, stream: &Handle) {
         match self {
             Self::Client(client) => client.pair_with(stream),
-            Self::Part(stop) => *stop.0.borrow_mut() = Some(stream.clone()),
+            Self::Part(stop) => *stop.stream.borrow_mut() = Some(stream.clone()),
         }
     }
 }
@@ -143,6 +155,9 @@ pub async fn send(
         let index = lease.index;
         let begun_us = upstreams.timers.clock.recent_us();
         last.endpoint = lease.metric;
+        if let Asker::Part(stop) = &request.asker {
+            stop.endpoint.set(lease.metric);
+        }
         last.attempts = attempts;
 
         match attempt(upstreams, service, &lease, request).await {

@@ -24,7 +24,9 @@ use crate::{
         reply::{self, Reply},
         rewrite,
     },
-    runtime::{Buffer, Buffers, Idle, IoFault, ReadAhead, Reader, StreamHandle, Timers, Writer},
+    runtime::{
+        Buffer, Buffers, Ending, Gathered, Idle, IoFault, ReadAhead, Reader, StreamHandle, Timers, Writer,
+    },
 };
 
 /// How long an end may take to be said.
@@ -51,6 +53,8 @@ pub enum Outbound {
 pub enum Handle {
     Socket(StreamHandle),
     Exchange(ExchangeHandle),
+    /// Somebody who waits for more than one exchange.
+    Wait(Rc<Ending>),
 }
 
 impl Inbound {
@@ -170,6 +174,47 @@ impl Outbound {
         }
     }
 
+    /// Sends a reply of our own whose body lies in several places, without joining them; that of `reply` is not looked at. Returns the
+    /// bytes of its head, as far as they are known.
+    pub async fn reply_gathered(
+        &mut self,
+        reply: &Reply<'_>,
+        body: &mut Gathered,
+        patience: Duration,
+    ) -> Result<u64, IoFault> {
+        let length = body.len() as u64;
+        if reply.head_only {
+            body.advance(body.len());
+        }
+        match self {
+            Self::Socket(writer) => {
+                let mut head = Vec::with_capacity(512);
+                reply::write_status_line(reply.status, &mut head);
+                reply::each_field_before(reply, length, |name, value| {
+                    reply::write_field(name, value, &mut head)
+                });
+                if let Some(option) = reply::connection_option(reply.version, reply.keep_alive) {
+                    reply::write_field(b"Connection", option, &mut head);
+                }
+                head.extend_from_slice(b"\r\n");
+                let head_bytes = head.len() as u64;
+                body.put_first(head);
+                writer.write_gathered(body, patience).await.map(|()| head_bytes)
+            }
+            Self::Exchange(outgoing) => {
+                outgoing.respond(reply.status, body.is_empty(), |head| {
+                    reply::each_field_before(reply, length, |name, value| head.field(name, value));
+                });
+                let mut left = body.len();
+                for slice in body.slices() {
+                    left -= slice.len();
+                    outgoing.data(slice, left == 0, patience).await?;
+                }
+                Ok(0)
+            }
+        }
+    }
+
     /// Passes an informational response on (RFC 9110 §15.2).
     pub async fn inform(
         &mut self,
@@ -207,6 +252,7 @@ impl Outbound {
     pub fn pair_with(&mut self, partner: &Handle) {
         match (self, partner) {
             (Self::Socket(writer), Handle::Socket(partner)) => writer.pair_with(partner),
+            (Self::Socket(writer), Handle::Wait(wait)) => writer.pair_with_wait(wait),
             (Self::Socket(_), Handle::Exchange(_)) => {}
             (Self::Exchange(outgoing), partner) => outgoing.pair_with(partner),
         }
@@ -261,6 +307,7 @@ impl Handle {
         match self {
             Self::Socket(handle) => handle.end(),
             Self::Exchange(handle) => handle.end(),
+            Self::Wait(wait) => wait.come(),
         }
     }
 
@@ -269,6 +316,7 @@ impl Handle {
         match self {
             Self::Socket(handle) => handle.was_ended(),
             Self::Exchange(handle) => handle.was_ended(),
+            Self::Wait(_) => false,
         }
     }
 
@@ -277,6 +325,7 @@ impl Handle {
         match self {
             Self::Socket(handle) => handle.expect_until(until, timers),
             Self::Exchange(handle) => handle.expect_until(until),
+            Self::Wait(_) => {}
         }
     }
 
@@ -285,6 +334,7 @@ impl Handle {
         match self {
             Self::Socket(handle) => handle.release(),
             Self::Exchange(handle) => handle.release(),
+            Self::Wait(_) => {}
         }
     }
 }

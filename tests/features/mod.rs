@@ -1,5 +1,6 @@
 //! What the gateway does, by behaviour.
 
+mod aggregate;
 mod amqp;
 mod balancing;
 mod drain;
@@ -28,7 +29,9 @@ mod soak;
 mod spread;
 mod stores;
 mod streaming;
+mod systemd;
 mod tls;
 mod tls_services;
 mod tokens;
 mod upgrade;
+mod user;

@@ -37,7 +37,6 @@ const SUITE: [Case; 8] = cases![
 fn check(database: impl Fn(&str) -> Database) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     for (name, case) in SUITE {
-        println!("{name}");
         let database = database(name);
         runtime.block_on(async {
             let open = async || store::open(&database, "https://gate/").await.expect("it can be opened");

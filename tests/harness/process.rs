@@ -47,19 +47,25 @@ impl Coregate {
     /// The same from a binary of its own, which may be replaced ([`Coregate::replace_binary`]).
     #[track_caller]
     pub fn replaceable(toml: &str) -> Self {
+        let mut coregate = Self::begin(toml, &[], Stdio::null());
+        coregate.accepts();
+        coregate
+    }
+
+    /// The same without waiting, started by `before` and with a standard input of the test's choice.
+    #[track_caller]
+    pub fn begin(toml: &str, before: &[&str], stdin: impl Into<Stdio>) -> Self {
         let directory = Directory::new();
         let text = complete(toml, &directory);
         let own = directory.path().join("coregate");
-        fs::copy(Self::binary(), &own).expect("a folder of our own");
-        let mut coregate = Self::spawn_from(&own, directory, &text, &[]);
-        coregate.accepts();
-        coregate
+        place(Self::binary(), &own);
+        Self::spawn_from(&own, directory, &text, before, stdin.into())
     }
 
     /// Puts another program in the place of its binary, as a package manager does.
     pub fn replace_binary(&self, program: &Path) {
         let (own, draft) = (self.path("coregate"), self.path("coregate.new"));
-        fs::copy(program, &draft).expect("a folder of our own");
+        place(program, &draft);
         fs::rename(&draft, &own).expect("a file may be renamed within its folder");
     }
 
@@ -105,11 +111,11 @@ impl Coregate {
 
     #[track_caller]
     fn spawn(directory: Directory, text: &str, before: &[&str]) -> Self {
-        Self::spawn_from(Self::binary(), directory, text, before)
+        Self::spawn_from(Self::binary(), directory, text, before, Stdio::null())
     }
 
     #[track_caller]
-    fn spawn_from(binary: &Path, directory: Directory, text: &str, before: &[&str]) -> Self {
+    fn spawn_from(binary: &Path, directory: Directory, text: &str, before: &[&str], stdin: Stdio) -> Self {
         directory.write("config.toml", text);
         let binary = binary.to_str().expect("the path is text");
         let mut words = before.iter().copied().chain([binary, "run", "config.toml"]);
@@ -117,7 +123,7 @@ impl Coregate {
         let child = Command::new(words.next().expect("there is the binary at least"))
             .args(words)
             .current_dir(directory.path())
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(output("stdout"))
             .stderr(output("stderr"))
             .spawn()
@@ -189,6 +195,13 @@ impl Coregate {
             pause(std::time::Duration::from_millis(5));
         }
     }
+}
+
+/// Puts a program there. Linked where that is possible: a file that was just written cannot be started while a process that another test
+/// starts at that moment has it open.
+fn place(program: &Path, there: &Path) {
+    let copied = |_| fs::copy(program, there).map(drop);
+    fs::hard_link(program, there).or_else(copied).expect("a folder of our own");
 }
 
 impl Drop for Coregate {

@@ -6,7 +6,7 @@ use super::{
     auth,
     defaults::{self, Defaults},
     issuing::OwnRoute,
-    listen,
+    listen, part,
     read::{self, Fields},
     reply,
     service::Services,
@@ -151,7 +151,7 @@ fn one(
     };
     let fields = Fields::new(table, &keys::ROUTE, problems);
     let templates = Templates::new(pattern);
-    let target = target(entry, &fields, &templates, context, problems);
+    let target = target(entry, &fields, pattern, &templates, context, problems);
 
     route.timeout = fields.or("timeout", route.timeout, |entry| defaults::timeout(entry, problems));
     route.max_body = fields.or("max_body", route.max_body, |entry| defaults::max_body(entry, problems));
@@ -201,6 +201,7 @@ const HOSTS: [(&str, HostHeader); 2] = [("client", HostHeader::Client), ("upstre
 fn target(
     route: &Entry,
     fields: &Fields<'_>,
+    pattern: &Pattern,
     templates: &Templates<'_>,
     context: &mut Context<'_, '_>,
     problems: &mut Problems,
@@ -211,6 +212,15 @@ fn target(
             problems.error(title).at(entry.key.at(), "");
         }
     };
+    if let Some(entry) = fields.get("parts") {
+        let others = [
+            "to", "strip", "rewrite", "stream", "upgrade", "status", "body", "type", "headers", "redirect",
+            "code",
+        ];
+        refuse(&others, "parts", problems);
+        return part::aggregate(entry, fields, pattern, templates, context, problems);
+    }
+    refuse(&["conflict", "merge", "errors"], "no `parts`", problems);
     if let Some(entry) = fields.get("redirect") {
         refuse(&PROXY_ONLY, "a redirect", problems);
         refuse(&["status", "body", "type", "headers"], "a redirect", problems);
@@ -224,7 +234,7 @@ fn target(
     refuse(&["type", "headers"], "no `status` or `body`", problems);
     let Some(entry) = fields.get("to") else {
         let title = format!("route `{}` does nothing", route.key.word().shown());
-        problems.error(title).at(route.key.at(), "it needs `to`, `status` or `redirect`");
+        problems.error(title).at(route.key.at(), "it needs `to`, `parts`, `status` or `redirect`");
         return None;
     };
     let word = read::string_for(entry, "a service's name or a URL", problems)?;
@@ -377,7 +387,10 @@ mod tests {
             ],
         );
         check_wrong("'/' = 3", &["3 -> `/` must be a service, a URL, or a table, not an integer"]);
-        check_wrong("'/' = {}", &["'/' -> route `/` does nothing [it needs `to`, `status` or `redirect`]"]);
+        check_wrong(
+            "'/' = {}",
+            &["'/' -> route `/` does nothing [it needs `to`, `parts`, `status` or `redirect`]"],
+        );
         check_wrong("'/' = []", &["'/' -> a route without a target"]);
     }
 
@@ -409,7 +422,7 @@ mod tests {
 
     #[test]
     fn a_key_of_later_versions_is_unknown() {
-        for key in ["cache", "cors", "limit", "parts", "compress"] {
+        for key in ["cache", "cors", "limit", "compress"] {
             let found = from_text_title(&text(&format!("'/' = {{ to = 's', {key} = 'x' }}")));
             assert_eq!(found, format!("unknown key `{key}` in a route"));
         }
