@@ -1,6 +1,7 @@
 //! What the gateway does, by behaviour.
 
 mod aggregate;
+mod aggregate_failures;
 mod amqp;
 mod balancing;
 mod drain;

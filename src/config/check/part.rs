@@ -537,3 +537,97 @@ fn when(entry: &Entry, templates: &Templates<'_>, problems: &mut Problems) -> Op
         })
         .ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load::testing::{check_problems, good};
+
+    fn text(keys: &str, parts: &str) -> String {
+        format!(
+            "listen = ':80'\n[services]\ns = 'http://a'\n[routes.'/r/{{id}}']\n{keys}\n[routes.'/r/{{id}}'.parts]\n{parts}\n"
+        )
+    }
+
+    fn plan(keys: &str, parts: &str) -> Arc<Plan> {
+        let mut config = good(&text(keys, parts));
+        let Target::Aggregate(plan) = config.routes.remove(0).target else { panic!("no aggregate") };
+        plan
+    }
+
+    #[track_caller]
+    fn check_wrong(parts: &str, expected: &str) {
+        check_problems(&text("", parts), &[expected]);
+    }
+
+    #[test]
+    fn a_part_has_a_short_form() {
+        let plan =
+            plan("", "a = 's/x/{id}?q={query.q}'\nb = { to = 's', path = '/x/{id}?q={query.q}' }\nc = 's'");
+        let [a, b, c] = &*plan.parts else { panic!("three parts") };
+        assert_eq!((&a.target, a.service, &a.place), (&b.target, b.service, &Place::under("a")));
+        assert_eq!(c.target.as_literal(), Some("/"));
+        assert!(!a.is_required() && a.max_body == PART_BYTES && a.waits_for.is_empty());
+    }
+
+    #[test]
+    fn parts_wait_for_those_they_name() {
+        let plan = plan(
+            "",
+            "a = 's/{c.id}/{b[0].x}'\nb = { to = 's', each = 'c.list[*]', path = '/{each.id}' }\nc = 's/'\n\
+             d = { to = 's', when = '{a.x} == 1', method = 'POST', body = { x = '{b}' }, headers = { Y = '{c.y}' } }",
+        );
+        let waits: Vec<_> = plan.parts.iter().map(|part| &*part.waits_for).collect();
+        assert_eq!(waits, [&[1, 2][..], &[2], &[], &[0, 1, 2]]);
+    }
+
+    #[test]
+    fn a_ring_is_an_error() {
+        check_wrong(
+            "a = 's/{b.x}'\nb = 's/{c.x}'\nc = 's/{a.x}'",
+            "a -> parts wait for one another: `a`, `b`, `c` and `a` again \
+             [one of them has to do without the answer of the next]",
+        );
+    }
+
+    #[test]
+    fn names_that_mean_something_else_are_errors() {
+        check_wrong(
+            "query = 's/'",
+            "query -> a part cannot be called `query`: {query…} has a meaning in templates \
+             [call it otherwise and write at = \"query\"]",
+        );
+        check_wrong(
+            "id = 's/'",
+            "id -> a part cannot be called `id`: {id…} is a variable of the route in templates \
+             [call it otherwise and write at = \"id\"]",
+        );
+        check_wrong("a = 's/{bb.x}'\nb = 's/'", "bb.x -> unknown variable `bb.x` [did you mean `b`?]");
+    }
+
+    #[test]
+    fn two_parts_at_one_place_are_an_error_where_nobody_has_decided() {
+        let parts = "a = 's/a'\nb = { to = 's', path = '/b', at = 'a' }";
+        check_wrong(
+            parts,
+            "'a' -> parts `a` and `b` both go to `a` [conflict = \"last\", \"first\" or \"array\" on the route says what \
+             becomes of them; merge = \"deep\" merges them]",
+        );
+        assert_eq!(plan("conflict = 'first'", parts).conflict, Conflict::First);
+        assert_eq!(plan("merge = 'deep'", parts).depth, Depth::Deep);
+    }
+
+    #[test]
+    fn keys_that_would_do_nothing_are_errors() {
+        check_wrong(
+            "a = { to = 's', required = true, default = 1 }",
+            "default -> `default` has no effect in a part that is required",
+        );
+        check_wrong("a = { to = 's', parallel = 3 }", "parallel -> `parallel` has no effect without `each`");
+        check_wrong(
+            "a = { to = 's', body = 'x', type = 'text/plain' }",
+            "body -> a part that only reads has no body [write method = \"POST\" beside it]",
+        );
+        check_wrong("a = { to = 's', at = false }", "a -> no part is shown: each has at = false");
+    }
+}
