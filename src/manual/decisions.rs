@@ -465,6 +465,40 @@
 //! ```
 //!
 //! ```text
+//! ## 70. The parts of a request are futures of its own task   2026-11-23
+//! Question   How do the calls of an aggregate run at the same time, and how do they end together?
+//! Chosen     As boxed futures that the request's task polls, all of them at each wake-up. What is no longer needed has its stream shut down
+//!            and its future dropped. One timer for the nearest deadline; the streams' coarse ones come after it.
+//! Because    they borrow the request's head, fields and plan, share pools and budgets without a lock, and end with the client. Polling the
+//!            few that wait costs less than a task and a gate for each.
+//! Rejected   a task for each (owned copies of the request, a gate, cancellation by flag); FuturesUnordered (atomics).
+//! Costs      a read that is dropped with its connection leaves its buffer with the kernel for a moment: it is freed, not kept for reuse.
+//! Revisit    if requests with hundreds of calls at a time are seen: `parallel` bounds them.
+//! ```
+//!
+//! ```text
+//! ## 71. A whole answer lies in one buffer   2026-11-23
+//! Question   What when a body does not fit the buffer its head was read into?
+//! Chosen     It goes on in a buffer of its own length (256 KiB from the stock, larger ones made), and what had come is moved there, once. The
+//!            connection begins with a large buffer from then on. Chunks move up within their buffer. The bytes that were moved are counted.
+//! Because    the check for JSON and the places it finds want one piece; after the first large answer of a connection nothing is moved.
+//! Rejected   a list of buffers (a scan that goes on over their borders: slower for all); large buffers for all.
+//! Costs      up to 15 KiB moved for the first large answer of a connection, and doubling for chunked bodies over 256 KiB.
+//! Revisit    if the counter says that it matters.
+//! ```
+//!
+//! ```text
+//! ## 72. What stands in is for the same asker   2026-11-23
+//! Question   Whose old answer may stand in for a failed part (`stale`)?
+//! Chosen     The answer to the same request as the service would get it: target, body, what we tell of the asker, and every header field of the
+//!            client but those that say nothing of the answer (User-Agent, Referer, tracing, the request id). Kept per shard, 32 MiB.
+//! Because    a service decides by credentials that we may not know of: two askers that differ in anything that may be one do not share.
+//! Rejected   the verified subject alone: cookies and API keys are identities too.
+//! Costs      a renewed token asks anew. Clients that send changing fields never find an old answer.
+//! Revisit    when routes can say what identity is.
+//! ```
+//!
+//! ```text
 //! ## 60. A log-out goes to its own cell, not into a new snapshot   2026-11-23
 //! Question   How does every shard refuse a token as soon as its log-out is answered, without a snapshot for each?
 //! Chosen     Every snapshot has the same cell, whose set of revocations is replaced: a base, a middle and a delta of at most 256 entries, sorted by
