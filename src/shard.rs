@@ -176,7 +176,7 @@ pub fn run(plan: Plan) {
         let timers = Timers::new();
         let buffers = Rc::new(Buffers::new());
         let metrics = Rc::new(RefCell::new(Metrics::new()));
-        let handshakes = Turnstile::new();
+        let handshakes = Turnstile::new(snapshot.load().limits.handshakes_per_turn);
         let callers = Arc::clone(&shards);
         let upstreams = Upstreams::new(
             Rc::clone(&timers),
@@ -262,6 +262,7 @@ impl Shard {
                     sweeper.timers.clock.now_us();
                     let snapshot = sweeper.snapshot();
                     sweeper.upstreams.sweep(&snapshot);
+                    sweeper.handshakes.widen(snapshot.limits.handshakes_per_turn);
                     sweeper.desk.borrow_mut().sweep(sweeper.unix_s());
                     sweeper.let_go_of_the_gone();
                     sweeper.buffers.trim();

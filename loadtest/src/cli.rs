@@ -119,6 +119,9 @@ pub struct Stub {
     /// A file as every body
     #[arg(long)]
     pub body_file: Option<PathBuf>,
+    /// A JSON object of that size as every body
+    #[arg(long)]
+    pub json: bool,
     /// A JSON object of so many members as every body
     #[arg(long)]
     pub json_members: Option<usize>,

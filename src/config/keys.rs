@@ -82,6 +82,10 @@ pub const DEFAULTS: Keys = Keys {
         key("min_body_rate", "least bytes a second of a body we wait for"),
         key("tunnel_idle", "time without a byte in a tunnel (WebSocket)"),
         key("drain", "time for connections to end when the gateway stops"),
+        key(
+            "handshakes_per_turn",
+            "TLS handshakes a shard computes before it looks at everything else again",
+        ),
         key("max_connections", "client connections of the process: \"auto\" or a number"),
     ],
 };

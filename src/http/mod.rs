@@ -1,4 +1,4 @@
-//! HTTP/1.1 as bytes and values: no I/O, no clock, no allocation per message.
+//! HTTP as bytes and values: no I/O, no clock, no allocation per message. HTTP/1.1 is here, HTTP/2 in [`h2`].
 //!
 //! A head is parsed in place: what a [`RequestHead`] or a [`Field`] names is a [`Span`] of the buffer it came from.
 //! `httparse` reads the syntax; what it lets pass and a gateway must not (bare LF, a second Host, a doubtful length)

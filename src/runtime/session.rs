@@ -19,6 +19,10 @@ const SEAL_MAX: usize = 64 * 1024;
 /// Plaintext up to this size, with what TLS adds, fits into a small buffer.
 const SEAL_SMALL: usize = Buffers::SMALL - 1024;
 
+/// A record's head, and the longest record (RFC 8446 §5.2; TLS 1.2 allows 2048 bytes of its own, RFC 5246 §6.2.3).
+const RECORD_HEAD: usize = 5;
+const RECORD_MAX: usize = RECORD_HEAD + (1 << 14) + 2048;
+
 pub(super) struct Session {
     inner: RefCell<Inner>,
     buffers: Rc<Buffers>,
@@ -28,6 +32,9 @@ struct Inner {
     connection: Connection,
     /// Received and not yet decrypted. Without memory between reads.
     received: Buffer,
+    /// Bytes of `received` that rustls may have, and bytes to come of a record whose beginning it has.
+    ready: usize,
+    owed: usize,
     /// Encrypted and not yet sent. Without memory between writes.
     sealed: Buffer,
     /// `sealed` is with the kernel.
@@ -43,6 +50,8 @@ impl Session {
         let inner = Inner {
             connection,
             received: Buffer::default(),
+            ready: 0,
+            owed: 0,
             sealed: Buffer::default(),
             is_sending: false,
             fault: None,
@@ -74,7 +83,7 @@ impl Session {
                     Err(_) => break false,
                 }
             };
-            if count > 0 && (at_end || inner.received.is_empty()) {
+            if count > 0 && (at_end || !inner.has_record()) {
                 return Some(Ok(count));
             }
             if at_end {
@@ -83,7 +92,7 @@ impl Session {
             if let Some(fault) = &inner.fault {
                 return Some(if count > 0 { Ok(count) } else { Err(io::Error::other(fault.clone())) });
             }
-            if inner.received.is_empty() {
+            if !inner.has_record() {
                 return None;
             }
             inner.decrypt(&self.buffers);
@@ -221,7 +230,7 @@ impl Session {
                 let must_send = inner.connection.wants_write() && !waits;
                 return Ok(if must_send { Step::Send } else { Step::Done });
             }
-            if !inner.received.is_empty() {
+            if inner.has_record() {
                 inner.decrypt(&self.buffers);
                 continue;
             }
@@ -269,12 +278,38 @@ pub(super) enum Step {
 }
 
 impl Inner {
+    /// Whether something can be decrypted: a whole record, or as much of one as there is room for.
+    ///
+    /// rustls would take parts of records as well, but keeps twice the memory for as long as the connection lasts when it has once
+    /// been given a few bytes and then more: 8 KiB, and a hole of 4 KiB where its first buffer was.
+    fn has_record(&mut self) -> bool {
+        if self.ready > 0 {
+            return true;
+        }
+        let bytes = self.received.unread();
+        let mut end = self.owed.min(bytes.len());
+        self.owed -= end;
+        while let Some(length) = record_length(&bytes[end..]) {
+            if end + length > bytes.len() {
+                if end == 0 && (self.received.room() == 0 || length > RECORD_MAX) {
+                    end = bytes.len();
+                    self.owed = length - end;
+                }
+                break;
+            }
+            end += length;
+        }
+        self.ready = end;
+        end > 0
+    }
+
     /// Gives rustls some of what was received. Its plaintext, if any, can be read next.
     fn decrypt(&mut self, buffers: &Buffers) {
-        let mut bytes = self.received.unread();
+        let mut bytes = &self.received.unread()[..self.ready];
         match self.connection.read_tls(&mut bytes) {
             Ok(count) => {
                 self.received.consume(count);
+                self.ready -= count;
                 if let Err(error) = self.connection.process_new_packets() {
                     self.fault = Some(error);
                 }
@@ -303,6 +338,14 @@ impl Inner {
         }
         Ok(())
     }
+}
+
+/// Bytes of the record that begins here, its head included (RFC 8446 §5.1); `None` where that is not known yet. What is no record is
+/// as long as it is here: rustls shall say what is wrong with it.
+fn record_length(bytes: &[u8]) -> Option<usize> {
+    let [kind, _, _, high, low] = *bytes.first_chunk()?;
+    let length = RECORD_HEAD + usize::from(u16::from_be_bytes([high, low]));
+    Some(if (20..=24).contains(&kind) { length } else { bytes.len() })
 }
 
 impl Drop for Session {

@@ -12,11 +12,10 @@ use std::{
 
 use monoio::{io::AsyncReadRent, net::UnixStream};
 
-/// Computations in one turn. A TLS handshake costs about 0.2 ms, so whoever waits for the shard waits at most a millisecond longer.
-const PER_TURN: u32 = 4;
-
 /// One shard's turnstile.
 pub struct Turnstile {
+    /// Computations in one turn.
+    most: Cell<u32>,
     left: Cell<u32>,
     waiting: RefCell<VecDeque<Waker>>,
     /// Wakes [`Turnstile::turn`].
@@ -25,13 +24,20 @@ pub struct Turnstile {
 }
 
 impl Turnstile {
-    pub fn new() -> Rc<Self> {
+    /// Lets `most` pass in a turn, at least one.
+    pub fn new(most: u32) -> Rc<Self> {
         Rc::new(Self {
-            left: Cell::new(PER_TURN),
+            most: Cell::new(most.max(1)),
+            left: Cell::new(most.max(1)),
             waiting: RefCell::default(),
             turner: RefCell::default(),
             stopped: Cell::new(false),
         })
+    }
+
+    /// From the next turn on lets `most` pass.
+    pub fn widen(&self, most: u32) {
+        self.most.set(most.max(1));
     }
 
     /// Completes when there is room in this turn, first come, first served.
@@ -64,7 +70,7 @@ impl Turnstile {
         while !self.stopped.get() {
             let mut first = true;
             poll_fn(|cx| {
-                let is_idle = self.left.get() == PER_TURN && self.waiting.borrow().is_empty();
+                let is_idle = self.left.get() == self.most.get() && self.waiting.borrow().is_empty();
                 if !is_idle || !first {
                     return Poll::Ready(());
                 }
@@ -78,8 +84,8 @@ impl Turnstile {
             result?;
             byte = buffer;
             byte.clear();
-            self.left.set(PER_TURN);
-            let count = self.waiting.borrow().len().min(PER_TURN as usize);
+            self.left.set(self.most.get());
+            let count = self.waiting.borrow().len().min(self.most.get() as usize);
             let next: Vec<Waker> = self.waiting.borrow_mut().drain(..count).collect();
             next.into_iter().for_each(Waker::wake);
         }
@@ -107,7 +113,7 @@ mod tests {
     fn nobody_passes_twice_in_a_turn_and_everybody_passes_in_the_end() {
         let mut runtime = Runtime::io_uring().or_else(|_| Runtime::epoll()).expect("one of the drivers");
         runtime.block_on(async {
-            let turnstile = Turnstile::new();
+            let turnstile = Turnstile::new(4);
             let turning = Rc::clone(&turnstile);
             let failed = Rc::new(Cell::new(false));
             let noted = Rc::clone(&failed);

@@ -10,6 +10,7 @@ pub mod server;
 pub mod stats;
 pub mod steady;
 pub mod table;
+pub mod tokens;
 pub mod upstreams;
 
 use std::env;
@@ -27,15 +28,42 @@ use results::{Machine, Outcome, Phase, Results};
 use round::{Setting, Watch};
 use scenario::{Handshakes, Kind, Scenario};
 use server::Server;
+use tokens::Made;
 use upstreams::Upstreams;
+
+/// What is made for a scenario's run.
+#[derive(Default)]
+pub struct Given {
+    /// The servers' certificate, in a scenario over TLS.
+    pub files: Option<Files>,
+    /// In a scenario with tokens.
+    pub tokens: Option<Made>,
+}
+
+impl Given {
+    fn make(scenario: &Scenario, folder: &Path) -> Result<Self, Failure> {
+        Ok(Self {
+            files: scenario.load.tls.map(|_| Files::make(folder)).transpose()?,
+            tokens: scenario.load.tokens.map(|tokens| Made::new(tokens, folder)).transpose()?,
+        })
+    }
+
+    fn tls(&self, resume: bool) -> Result<Option<Tls>, Failure> {
+        let pinned = |files: &Files| Tls::pinned(certificate::NAME, &files.cert, resume);
+        self.files.as_ref().map(pinned).transpose()
+    }
+
+    fn tokens(&self) -> &[String] {
+        self.tokens.as_ref().map_or(&[], |made| &made.tokens)
+    }
+}
 
 /// What every part of a scenario's run needs to know.
 pub struct Bench<'a> {
     pub arguments: &'a Compare,
     pub scenario: &'a Scenario,
     pub connections: usize,
-    /// The servers' certificate, in a scenario over TLS.
-    pub files: Option<&'a Files>,
+    pub given: &'a Given,
     /// Set by Ctrl-C: the turn under way ends, and does not count.
     pub stop: &'a AtomicBool,
 }
@@ -52,13 +80,8 @@ impl Bench<'_> {
     }
 
     pub fn plan(&self, server: &Server, pace: Pace) -> Result<Plan, Failure> {
-        let tls = match (self.scenario.load.tls, self.files) {
-            (Some(handshakes), Some(files)) => {
-                let tls = Tls::pinned(certificate::NAME, &files.cert, handshakes != Handshakes::Full)?;
-                Some(if self.scenario.load.streams.is_some() { tls.for_h2() } else { tls })
-            }
-            (Some(_), None) | (None, _) => None,
-        };
+        let tls = self.given.tls(self.scenario.load.tls != Some(Handshakes::Full))?;
+        let tls = tls.map(|tls| if self.scenario.load.streams.is_some() { tls.for_h2() } else { tls });
         let form = Form {
             method: self.scenario.load.method.clone(),
             headers: self.scenario.headers(),
@@ -66,14 +89,10 @@ impl Bench<'_> {
         };
         Ok(Plan {
             target: server.front,
-            requests: Requests::new(&form, &self.scenario.places),
+            requests: Requests::with_tokens(&form, &self.scenario.places, self.given.tokens()),
             connections: self.connections,
             pace,
-            expect: Expect {
-                status: Some(200),
-                body_bytes: Some(self.scenario.response_bytes as u64),
-                body: None,
-            },
+            expect: Expect { status: Some(200), body_bytes: Some(server.answer_bytes), body: None },
             timeout: Duration::from_secs(10),
             new_connections: self.scenario.new_connections(),
             tls,
@@ -111,7 +130,7 @@ pub fn run(arguments: &Compare) -> Result<(), Failure> {
     let results = Results {
         command: env::args().collect::<Vec<_>>().join(" "),
         started_unix_seconds: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
-        machine: machine(cores.len()),
+        machine: Machine::this(),
         scenarios: outcomes,
     };
     if let Some(file) = &arguments.json {
@@ -128,13 +147,13 @@ fn one(
     stop: &AtomicBool,
 ) -> Result<Outcome, Failure> {
     let mut upstreams = Upstreams::start(scenario, arguments.load_core)?;
-    let files = scenario.load.tls.map(|_| Files::make(folder)).transpose()?;
-    let (servers, skipped) = start(arguments, scenario, folder, &upstreams, files.as_ref());
+    let given = Given::make(scenario, folder)?;
+    let (servers, skipped) = start(arguments, scenario, folder, &upstreams, &given);
     if servers.is_empty() {
         return Err(Failure(format!("{}: no server to measure", scenario.name)));
     }
     let connections = arguments.connections.unwrap_or(scenario.load.connections);
-    let bench = Bench { arguments, scenario, connections, files: files.as_ref(), stop };
+    let bench = Bench { arguments, scenario, connections, given: &given, stop };
     let (mut phases, mut idle) = (Vec::new(), Vec::new());
     match scenario.load.kind {
         Kind::Steady => {
@@ -167,7 +186,7 @@ fn start(
     scenario: &Scenario,
     folder: &Path,
     upstreams: &Upstreams,
-    files: Option<&Files>,
+    given: &Given,
 ) -> (Vec<Server>, Vec<(String, String)>) {
     let (mut servers, mut skipped) = (Vec::new(), Vec::new());
     for name in std::iter::once("coregate").chain(arguments.against.iter().map(String::as_str)) {
@@ -175,7 +194,7 @@ fn start(
             .and_then(|kind| kind.takes_part(scenario).map(|()| kind))
             .and_then(|kind| {
                 let started =
-                    kind.start(scenario, folder, &upstreams.addresses, files, arguments.server_core);
+                    kind.start(scenario, folder, &upstreams.addresses, given, arguments.server_core);
                 started.map_err(|failure| failure.0)
             });
         match found {
@@ -214,15 +233,4 @@ fn scenarios() -> PathBuf {
     let folders = places.iter().flatten().flat_map(|place| place.ancestors());
     let found = folders.map(|folder| folder.join("loadtest/scenarios")).find(|folder| folder.is_dir());
     found.unwrap_or_else(|| PathBuf::from("loadtest/scenarios"))
-}
-
-fn machine(cores: usize) -> Machine {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let cpuinfo = read("/proc/cpuinfo");
-    let cpu = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
-    Machine {
-        kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-        cpu: cpu.trim_start_matches([' ', '\t', ':']).to_owned(),
-        cores,
-    }
 }

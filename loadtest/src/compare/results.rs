@@ -19,11 +19,26 @@ pub struct Results {
     pub scenarios: Vec<Outcome>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// Where the load came from.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Machine {
     pub kernel: String,
     pub cpu: String,
     pub cores: usize,
+}
+
+impl Machine {
+    /// This one, as far as the kernel tells.
+    pub fn this() -> Self {
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let cpuinfo = read("/proc/cpuinfo");
+        let cpu = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+        Self {
+            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            cpu: cpu.trim_start_matches([' ', '\t', ':']).to_owned(),
+            cores: crate::proc::cores().map_or(0, |cores| cores.len()),
+        }
+    }
 }
 
 /// One scenario's results.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::tokens::Tokens;
 use crate::Failure;
 use crate::cli::size;
 
@@ -32,6 +33,15 @@ pub struct Load {
     /// TLS between generator and server, and how connections begin. Plain TCP without it.
     #[serde(default)]
     pub tls: Option<Handshakes>,
+    /// What requests show to be let in.
+    #[serde(default)]
+    pub tokens: Option<Tokens>,
+    /// The scenario whose configurations these servers have too.
+    #[serde(default)]
+    pub like: Option<String>,
+    /// Parts of the JSON document that answers are; upstreams then send JSON objects.
+    #[serde(default)]
+    pub parts: Option<usize>,
     /// HTTP/2 with so many requests at a time on each connection.
     #[serde(default)]
     pub streams: Option<usize>,
@@ -105,7 +115,7 @@ impl Scenario {
         let load: Load = toml::from_str(&text).map_err(|error| broken(error.to_string()))?;
         Ok(Self {
             name: name.to_owned(),
-            folder,
+            folder: load.like.as_ref().map_or(folder, |like| root.join(like)),
             body_bytes: size(&load.body).map_err(broken)?,
             response_bytes: size(&load.response).map_err(broken)?,
             places: places(&load),
@@ -157,6 +167,29 @@ impl Scenario {
         headers
     }
 
+    /// Whether servers have only to pass on, over TCP.
+    pub fn is_plain(&self) -> bool {
+        let Load { tls, tokens, parts, streams, .. } = &self.load;
+        tls.is_none() && tokens.is_none() && parts.is_none() && streams.is_none()
+    }
+
+    /// Whether `body` is what a server has to answer; the error says what is wrong.
+    pub fn is_right(&self, body: &[u8]) -> Result<(), String> {
+        let Some(parts) = self.load.parts else {
+            let expected = self.response_bytes;
+            let right = body.len() == expected;
+            return right.then_some(()).ok_or_else(|| format!("{} bytes instead of {expected}", body.len()));
+        };
+        let document: serde_json::Value = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+        let whole = |part: &serde_json::Value| part.as_object().is_some_and(|part| !part.is_empty());
+        let members = document.as_object().filter(|members| members.values().all(whole));
+        match members.map(serde_json::Map::len) {
+            Some(found) if found == parts => Ok(()),
+            Some(found) => Err(format!("{found} parts instead of {parts}")),
+            None => Err("its parts are not all JSON objects".to_owned()),
+        }
+    }
+
     /// Whether every request has a connection of its own.
     pub fn new_connections(&self) -> bool {
         matches!(self.load.tls, Some(Handshakes::Full | Handshakes::Resumed))
@@ -205,8 +238,26 @@ mod tests {
             let scenario = Scenario::read(&root, &name).unwrap();
             let upstream = |number| (number, "127.0.0.1:1".to_owned());
             let mut values = ["upstream1", "upstream2", "upstream3", "upstream4"].map(upstream).to_vec();
-            values.extend(["front", "admin", "folder", "cert", "key", "cert_and_key"].map(upstream));
+            values.extend(
+                [
+                    "front",
+                    "admin",
+                    "folder",
+                    "cert",
+                    "key",
+                    "cert_and_key",
+                    "shared",
+                    "modules",
+                    "secret",
+                    "public",
+                ]
+                .map(upstream),
+            );
             for file in ["coregate.toml", "nginx.conf", "haproxy.cfg"] {
+                // Not every server can do everything.
+                if !scenario.folder.join(file).exists() {
+                    continue;
+                }
                 let text = scenario.configuration(file, &values).unwrap();
                 assert!(!text.contains("{{"), "{name}/{file} has a place that nothing fills");
             }

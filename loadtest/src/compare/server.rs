@@ -11,10 +11,12 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::Failure;
-use crate::compare::certificate::{self, Files};
+use crate::compare::Given;
+use crate::compare::certificate::Files;
 use crate::compare::scenario::Scenario;
 use crate::load::Tls;
 use crate::proc;
+use crate::wire::{self, Body};
 
 /// How long a server may take until it answers.
 const START_PATIENCE: Duration = Duration::from_secs(15);
@@ -55,6 +57,7 @@ impl Kind {
                 installed("haproxy")?,
                 Arguments::File { name: "haproxy.cfg", before: &["-W", "-db", "-f"] },
             )),
+            "node" => Ok(kind(installed("node")?, Arguments::File { name: "gateway.mjs", before: &[] })),
             "forward_epoll" | "forward_monoio" => {
                 let program =
                     bench(name).ok_or_else(|| format!("not built (cargo build --release --bench {name})"))?;
@@ -75,12 +78,23 @@ impl Kind {
     pub fn version(&self) -> String {
         let flag = match self.name.as_str() {
             "nginx" | "haproxy" => "-v",
-            "coregate" => "--version",
+            "coregate" | "node" => "--version",
             _ => return String::new(),
         };
         let Ok(output) = Command::new(&self.program).arg(flag).output() else { return String::new() };
         let text = [output.stdout, output.stderr].concat();
         String::from_utf8_lossy(&text).lines().next().unwrap_or_default().to_owned()
+    }
+
+    /// Where nginx keeps its modules; empty for others.
+    fn modules(&self) -> String {
+        if self.name != "nginx" {
+            return String::new();
+        }
+        let Ok(output) = Command::new(&self.program).arg("-V").output() else { return String::new() };
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        let path = text.split_whitespace().find_map(|word| word.strip_prefix("--modules-path="));
+        path.unwrap_or_default().to_owned()
     }
 
     /// Starts it for `scenario` on `core`, and waits until it answers through to the upstreams.
@@ -89,7 +103,7 @@ impl Kind {
         scenario: &Scenario,
         folder: &Path,
         upstreams: &[SocketAddr],
-        files: Option<&Files>,
+        given: &Given,
         core: usize,
     ) -> Result<Server, Failure> {
         let front = free_address()?;
@@ -105,8 +119,13 @@ impl Kind {
                 ];
                 let keys = ["upstream1", "upstream2", "upstream3", "upstream4"];
                 values.extend(keys.into_iter().zip(upstreams.iter().map(SocketAddr::to_string)));
-                if let Some(Files { cert, key, cert_and_key }) = files {
-                    let text = |file: &Path| file.display().to_string();
+                let text = |file: &Path| file.display().to_string();
+                values.push(("shared", text(scenario.folder.parent().unwrap_or(&scenario.folder))));
+                values.push(("modules", self.modules()));
+                if let Some(made) = &given.tokens {
+                    values.extend([("secret", made.secret.clone()), ("public", text(&made.public))]);
+                }
+                if let Some(Files { cert, key, cert_and_key }) = &given.files {
                     values.extend([
                         ("cert", text(cert)),
                         ("key", text(key)),
@@ -138,8 +157,8 @@ impl Kind {
         let child = proc::on_core(core, || command.spawn())
             .and_then(|child| child)
             .map_err(|error| Failure::io(&self.program, &error))?;
-        let mut server = Server { kind: self.clone(), front, child, log };
-        server.wait_until_ready(scenario, files)?;
+        let mut server = Server { kind: self.clone(), front, answer_bytes: 0, child, log };
+        server.wait_until_ready(scenario, given)?;
         Ok(server)
     }
 
@@ -149,7 +168,7 @@ impl Kind {
             Arguments::File { name, .. } if !scenario.folder.join(name).exists() => {
                 Err(format!("the scenario has no {name}"))
             }
-            Arguments::Addresses { .. } if scenario.load.tls.is_some() => Err("it speaks no TLS".to_owned()),
+            Arguments::Addresses { .. } if !scenario.is_plain() => Err("it only passes on".to_owned()),
             Arguments::File { .. } | Arguments::Addresses { .. } => Ok(()),
         }
     }
@@ -159,6 +178,8 @@ impl Kind {
 pub struct Server {
     pub kind: Kind,
     pub front: SocketAddr,
+    /// Bytes of the body of a right answer.
+    pub answer_bytes: u64,
     child: Child,
     log: PathBuf,
 }
@@ -176,17 +197,24 @@ impl Server {
         sent.map_err(|error| Failure(format!("no reload: {error}")))
     }
 
-    fn wait_until_ready(&mut self, scenario: &Scenario, files: Option<&Files>) -> Result<(), Failure> {
-        let tls = files.map(|files| Tls::pinned(certificate::NAME, &files.cert, false)).transpose()?;
+    fn wait_until_ready(&mut self, scenario: &Scenario, given: &Given) -> Result<(), Failure> {
+        let tls = given.tls(false)?;
+        let token = given.tokens().first().map(String::as_str);
         let start = Instant::now();
         let mut last = String::new();
         while start.elapsed() < START_PATIENCE {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Err(Failure(format!("ended with {status}\n{}", self.output())));
             }
-            match status_of(self.front, &scenario.places[0], tls.as_ref()) {
-                Ok(200) => return Ok(()),
-                Ok(status) => last = format!("it answers {status}"),
+            match answer_of(self.front, &scenario.places[0], tls.as_ref(), token) {
+                Ok((200, body)) => match scenario.is_right(&body) {
+                    Ok(()) => {
+                        self.answer_bytes = body.len() as u64;
+                        return Ok(());
+                    }
+                    Err(why) => return Err(Failure(format!("wrong answer: {why}\n{}", self.output()))),
+                },
+                Ok((status, _)) => last = format!("it answers {status}"),
                 Err(error) => last = error.to_string(),
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -229,29 +257,55 @@ pub fn end(child: &mut Child) {
     let _ = child.wait();
 }
 
-/// The status of one GET, over a connection of its own.
-fn status_of(
+/// Status and body of the answer to one GET, over a connection of its own.
+fn answer_of(
     address: SocketAddr,
     (host, path): &(String, String),
     tls: Option<&Tls>,
-) -> std::io::Result<u16> {
+    token: Option<&str>,
+) -> std::io::Result<(u16, Vec<u8>)> {
     let stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
     stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-    let mut start = [0; 12];
+    let token = token.map_or_else(String::new, |token| format!("Authorization: Bearer {token}\r\n"));
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{token}\r\n");
     match tls {
-        None => ask(stream, &request, &mut start)?,
-        Some(tls) => ask(tls.over(stream)?, &request, &mut start)?,
+        None => ask(stream, &request),
+        Some(tls) => ask(tls.over(stream)?, &request),
     }
-    let digits = std::str::from_utf8(&start[9..]).unwrap_or_default();
-    digits.parse().map_err(|_| std::io::Error::other("the answer is not HTTP"))
 }
 
-/// Sends `request` and fills `start` with the first bytes that come back.
-fn ask(mut stream: impl Read + Write, request: &str, start: &mut [u8]) -> std::io::Result<()> {
+/// Sends `request` and reads the answer.
+fn ask(mut stream: impl Read + Write, request: &str) -> std::io::Result<(u16, Vec<u8>)> {
+    let broken = || std::io::Error::other("the answer is not HTTP");
     stream.write_all(request.as_bytes())?;
     stream.flush()?;
-    stream.read_exact(start)
+    let (mut bytes, mut buffer) = (Vec::new(), vec![0; 64 * 1024]);
+    let mut head = None;
+    let mut content = Vec::new();
+    loop {
+        let count = stream.read(&mut buffer)?;
+        bytes.extend_from_slice(&buffer[..count]);
+        if head.is_none() {
+            head = wire::response(&bytes, false).map_err(|_| broken())?;
+            if let Some(head) = &head {
+                bytes.drain(..head.bytes);
+            }
+        }
+        let Some(head) = &mut head else {
+            if count == 0 {
+                return Err(broken());
+            }
+            continue;
+        };
+        let taken = head.body.take(&bytes, |part| content.extend_from_slice(part)).map_err(|_| broken())?;
+        bytes.drain(..taken);
+        if head.body.is_done() || (count == 0 && head.body == Body::UntilClose) {
+            return Ok((head.status, content));
+        }
+        if count == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+    }
 }
 
 /// An address on loopback that nobody listens on now.

@@ -16,6 +16,8 @@ const COUNT: usize = 4;
 pub struct Upstreams {
     pub addresses: Vec<SocketAddr>,
     response_bytes: usize,
+    /// Their answers are JSON objects.
+    json: bool,
     core: usize,
     /// One for all addresses; where one of them is to be killed, another for the last.
     children: Vec<Child>,
@@ -26,8 +28,13 @@ impl Upstreams {
     pub fn start(scenario: &Scenario, core: usize) -> Result<Self, Failure> {
         let addresses: Vec<SocketAddr> =
             (0..COUNT).map(|_| server::free_address()).collect::<Result<_, _>>()?;
-        let mut upstreams =
-            Self { addresses, response_bytes: scenario.response_bytes, core, children: Vec::new() };
+        let mut upstreams = Self {
+            addresses,
+            response_bytes: scenario.response_bytes,
+            json: scenario.load.parts.is_some(),
+            core,
+            children: Vec::new(),
+        };
         let together = if scenario.load.kind == Kind::Killed { COUNT - 1 } else { COUNT };
         upstreams.children.push(upstreams.spawn(0, together)?);
         if together < COUNT {
@@ -66,7 +73,7 @@ impl Upstreams {
         let start = || {
             let mut command = Command::new(env::current_exe()?);
             command.args(["stub", "--size", &self.response_bytes.to_string()]).stdout(Stdio::null());
-            command.process_group(0);
+            command.args(self.json.then_some("--json")).process_group(0);
             for address in &self.addresses[from..to] {
                 command.args(["--listen", &address.to_string()]);
             }

@@ -82,6 +82,22 @@ impl Requests {
         all
     }
 
+    /// One request for each token and place in turn, as many as the longer list has. Without tokens one for each place.
+    pub fn with_tokens(form: &Form, places: &[(String, String)], tokens: &[String]) -> Self {
+        if tokens.is_empty() {
+            return Self::new(form, places);
+        }
+        let mut all = Self::new(form, &[]);
+        for number in 0..tokens.len().max(places.len()) {
+            let mut form = form.clone();
+            let token = &tokens[number % tokens.len()];
+            form.headers.push(("Authorization".to_owned(), format!("Bearer {token}")));
+            let place = &places[number % places.len()];
+            all.add(&form, std::slice::from_ref(place));
+        }
+        all
+    }
+
     /// Appends requests of another form; its body is the same.
     pub fn add(&mut self, form: &Form, places: &[(String, String)]) {
         let text = |(host, path): &(String, String)| {

@@ -228,6 +228,9 @@ fn single(page: &mut String, result: &RunResult) {
         result.generator_micros,
     );
     summary.failures.iter().for_each(|(why, count)| *page += &format!("<p>{count} × {}</p>\n", escape(why)));
+    let Machine { kernel, cpu, cores } = &result.machine;
+    let (version, machine) = (env!("CARGO_PKG_VERSION"), format!("{cpu}, {cores} cores, Linux {kernel}"));
+    *page += &format!("<p>loadtest {version} on {}</p>\n", escape(&machine));
     *page += &format!("<pre>{}</pre>\n</section>\n", escape(&result.command));
 }
 

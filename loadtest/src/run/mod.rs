@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::{Run, duration};
+use crate::compare::results::Machine;
 use crate::live::{Live, micros};
 use crate::load::{Generator, Latency, Plan, Summary, Tally, precise};
 use crate::proc::{self, CpuReading, CpuUsed};
@@ -31,6 +32,9 @@ const FULL: f64 = 0.93;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunResult {
     pub command: String,
+    /// Where the generator ran.
+    #[serde(default)]
+    pub machine: Machine,
     pub summary: Summary,
     /// Part of its core that each used; of the others only when their processes were named.
     pub generator_used: f64,
@@ -203,6 +207,7 @@ fn offer(arguments: &Run, plan: Plan, stop: &AtomicBool) -> Result<RunResult, Fa
     let cost = |used: CpuUsed| used.total.as_secs_f64() * 1e6 / precise(during.max(1));
     let mut result = RunResult {
         command: std::env::args().collect::<Vec<_>>().join(" "),
+        machine: Machine::this(),
         summary,
         generator_used: part(generator_cpu),
         generator_micros: cost(generator_cpu),
@@ -291,6 +296,7 @@ mod tests {
         (0..100).for_each(|_| tally.success(Duration::from_micros(micros)));
         RunResult {
             command: String::new(),
+            machine: Machine::default(),
             summary: Summary::of(&tally, Duration::from_secs(1), asked),
             generator_used: 0.5,
             generator_micros: 5.0,

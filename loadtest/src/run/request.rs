@@ -57,7 +57,7 @@ pub(super) fn plan(arguments: &Run) -> Result<Plan, Failure> {
     let tokens = arguments.tokens.as_deref().map(lines).transpose()?.unwrap_or_default();
     Ok(Plan {
         target: first.address()?,
-        requests: with_tokens(&form, &places, &tokens),
+        requests: Requests::with_tokens(&form, &places, &tokens),
         connections: arguments.connections,
         pace: arguments.rate.map_or(Pace::Closed, |per_second| Pace::Open { per_second }),
         expect: Expect {
@@ -75,22 +75,6 @@ pub(super) fn plan(arguments: &Run) -> Result<Plan, Failure> {
         },
         streams: arguments.h2.then_some(arguments.streams),
     })
-}
-
-/// One request for each token and place in turn, as many as the longer list has.
-fn with_tokens(form: &Form, places: &[(String, String)], tokens: &[String]) -> Requests {
-    if tokens.is_empty() {
-        return Requests::new(form, places);
-    }
-    let mut all = Requests::new(form, &[]);
-    for number in 0..tokens.len().max(places.len()) {
-        let mut form = form.clone();
-        let token = &tokens[number % tokens.len()];
-        form.headers.push(("Authorization".to_owned(), format!("Bearer {token}")));
-        let place = &places[number % places.len()];
-        all.add(&form, std::slice::from_ref(place));
-    }
-    all
 }
 
 /// The lines of a file that are not empty.
@@ -177,7 +161,7 @@ mod tests {
         let form = Form { method: "GET".to_owned(), ..Form::default() };
         let places = [("h".to_owned(), "/a".to_owned()), ("h".to_owned(), "/b".to_owned())];
         let tokens = ["x", "y", "z"].map(str::to_owned);
-        let texts = with_tokens(&form, &places, &tokens).texts;
+        let texts = Requests::with_tokens(&form, &places, &tokens).texts;
         let text = |at: usize| String::from_utf8(texts[at].clone()).unwrap();
         assert_eq!(texts.len(), 3);
         assert!(

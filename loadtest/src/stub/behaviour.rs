@@ -64,6 +64,16 @@ impl Content {
         Self::Fixed { text: unit.iter().copied().cycle().take(count).collect(), kind: "application/json" }
     }
 
+    /// A JSON object of so many bytes, at least about a hundred: a list of small objects, and a text that fills it up.
+    pub fn json_of_bytes(count: usize) -> Self {
+        let unit = r#"{"id":1234567,"name":"stub \"quoted\"","price":12.50,"ok":true,"tags":["a","b"]}"#;
+        let units = count.saturating_sub(40) / (unit.len() + 1);
+        let list = vec![unit; units].join(",");
+        let rest = count.saturating_sub(list.len() + r#"{"items":[],"fill":""}"#.len());
+        let text = format!(r#"{{"items":[{list}],"fill":"{}"}}"#, "x".repeat(rest));
+        Self::Fixed { text: text.into_bytes(), kind: "application/json" }
+    }
+
     /// An object of so many members, each an object again until `depth` is used up.
     pub fn json(members: usize, depth: usize) -> Self {
         Self::Fixed { text: object(members, depth).into_bytes(), kind: "application/json" }
@@ -90,6 +100,7 @@ impl Behaviour {
             }
             (None, Some(members), _) => Content::json(members, arguments.json_depth),
             (None, None, true) => Content::Echo,
+            (None, None, false) if arguments.json => Content::json_of_bytes(arguments.size),
             (None, None, false) => Content::of_bytes(arguments.size),
         };
         Ok(Self {
@@ -190,5 +201,10 @@ mod tests {
         assert_eq!(value.as_object().unwrap().len(), 4);
         assert_eq!(value["part3"]["part0"].as_object().unwrap().len(), 4);
         assert!(value["part0"]["part0"]["text1"].is_string());
+        for size in [100, 1024, 10 * 1024] {
+            let Content::Fixed { text, .. } = Content::json_of_bytes(size) else { panic!("fixed text") };
+            assert_eq!(text.len(), size);
+            assert!(serde_json::from_slice::<serde_json::Value>(&text).unwrap()["items"].is_array());
+        }
     }
 }

@@ -21,6 +21,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 const TRIES_MAX: u32 = 10;
+const HANDSHAKES_MAX: u32 = 1_000_000;
 const BODY_BYTES_MAX: u64 = 1 << 50;
 
 /// What a route or service has where it says nothing itself.
@@ -109,6 +110,9 @@ fn limits(fields: &Fields<'_>, default: Limits, problems: &mut Problems) -> Limi
             .or("min_body_rate", default.body_rate_min, |entry| read::size(entry, 0..=1 << 30, problems)),
         connections_max: fields
             .or("max_connections", default.connections_max, |entry| connections(entry, problems)),
+        handshakes_per_turn: fields.or("handshakes_per_turn", default.handshakes_per_turn, |entry| {
+            read::integer(entry, 1..=HANDSHAKES_MAX, problems)
+        }),
     }
 }
 
@@ -255,7 +259,7 @@ mod tests {
         let limits = good(&text(
             "max_head = '16KiB'\nmax_line = 4096\nmax_headers = 50\nclient_header_timeout = '1s'\n\
              keepalive_timeout = '2s'\nclient_body_timeout = '3s'\nmin_body_rate = 10\ntunnel_idle = '4s'\n\
-             drain = '5s'\nmax_connections = 6",
+             drain = '5s'\nmax_connections = 6\nhandshakes_per_turn = 7",
         ))
         .limits;
         let expected = Limits {
@@ -269,6 +273,7 @@ mod tests {
             tunnel_idle: Duration::from_secs(4),
             drain: Duration::from_secs(5),
             connections_max: Some(6),
+            handshakes_per_turn: 7,
         };
         assert_eq!(limits, expected);
         assert_eq!(good(&text("max_connections = 'auto'")).limits, Limits::default());
@@ -287,6 +292,7 @@ mod tests {
         let sizes = "[write bytes, or a number and kB, MB, GB, KiB, MiB or GiB: 64KiB]";
         check("max_body = '1TiB'", &format!("'1TiB' -> `max_body`: `1TiB` is not a size {sizes}"));
         check("max_body = -1", &format!("-1 -> `max_body`: `-1` is not a size {sizes}"));
+        check("handshakes_per_turn = 0", "0 -> `handshakes_per_turn`: 0 is not within 1 and 1000000");
         check("max_body = true", "true -> `max_body` must be a size such as \"1MiB\", not a boolean");
         check("max_head = 1", "1 -> `max_head`: 1 is not within 1KiB and 1MiB");
         check("max_headers = 0", "0 -> `max_headers`: 0 is not within 1 and 1000");

@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 
 use super::{
     Bounds, Code, FRAME_BYTES_MAX, Fault, Gone, PREFACE, Stream,
+    blocks::Block,
     flood::Floods,
     frame::{self, STREAM_MAX, setting},
     hpack::{Decoder, Encoder},
-    receive::{Block, Reading},
+    receive::Reading,
     streams::{Exchange, History, Past, Side, Streams, Waiting},
 };
 

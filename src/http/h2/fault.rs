@@ -43,6 +43,54 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Every fault, for tables of counters.
+    pub const ALL: [Self; 19] = [
+        Self::Preface,
+        Self::FrameSize,
+        Self::Misplaced,
+        Self::StreamId,
+        Self::StreamClosed,
+        Self::FlowControl,
+        Self::ZeroUpdate,
+        Self::BadSetting,
+        Self::Compression,
+        Self::Push,
+        Self::Padding,
+        Self::ContinuationFlood,
+        Self::ResetFlood,
+        Self::SettingsFlood,
+        Self::PingFlood,
+        Self::PriorityFlood,
+        Self::WindowUpdateFlood,
+        Self::UnknownFlood,
+        Self::EmptyDataFlood,
+    ];
+
+    /// One word, for labels and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Preface => "preface",
+            Self::FrameSize => "frame_size",
+            Self::Misplaced => "misplaced_frame",
+            Self::StreamId => "stream_id",
+            Self::StreamClosed => "stream_closed",
+            Self::FlowControl => "flow_control",
+            Self::ZeroUpdate => "zero_update",
+            Self::BadSetting => "bad_setting",
+            Self::Compression => "compression",
+            Self::Push => "push",
+            Self::Padding => "padding",
+            Self::ContinuationFlood => "continuation_flood",
+            Self::ResetFlood => "reset_flood",
+            Self::SettingsFlood => "settings_flood",
+            Self::PingFlood => "ping_flood",
+            Self::PriorityFlood => "priority_flood",
+            Self::WindowUpdateFlood => "window_update_flood",
+            Self::UnknownFlood => "unknown_flood",
+            Self::EmptyDataFlood => "empty_data_flood",
+        }
+    }
+
     /// What GOAWAY says.
     pub const fn code(self) -> Code {
         match self {
@@ -132,5 +180,19 @@ impl fmt::Display for BadMessage {
             Self::Window => "a window update is zero or too much",
             Self::TooLarge => "the fields are too large, or too many",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_has_its_own_word() {
+        for (at, fault) in Fault::ALL.into_iter().enumerate() {
+            assert_eq!(fault as usize, at, "in order, none missing");
+            assert!(!Fault::ALL[..at].iter().any(|other| other.as_str() == fault.as_str()));
+        }
+        assert_eq!(Fault::ALL.len() - 1, Fault::EmptyDataFlood as usize);
     }
 }

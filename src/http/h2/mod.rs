@@ -28,7 +28,9 @@
 //!   of it that were not released are given back. A [`Fault`] ends the connection: GOAWAY is in `out`; write it and close.
 //! * *Time* comes in as `now_us`, microseconds of any clock that does not go back.
 
+mod blocks;
 mod connection;
+mod control;
 mod fault;
 mod flood;
 mod frame;

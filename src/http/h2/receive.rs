@@ -3,12 +3,10 @@
 use super::{
     BadMessage, Code, Connection, Event, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, Fault, Message, PREFACE,
     REPLIES_MAX, Received, Stream,
-    connection::{LEAVING_PING, Leaving, Role},
-    frame::{self, Header, Kind, STREAM_MAX, flag, setting},
-    message::{Builder, Refusal, Section},
-    streams::{Past, Side, Waiting},
+    connection::Role,
+    frame::{self, Header, Kind, STREAM_MAX, flag},
+    streams::{Past, Side},
 };
-use crate::http::BodyLength;
 
 /// Where the next byte belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,27 +23,14 @@ pub(super) enum Reading {
     Skip(usize),
 }
 
-/// A header block that is not complete.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Block {
-    stream: u32,
-    ends: bool,
-    /// CONTINUATION frames so far.
-    frames: u32,
-}
-
-/// DESIGN §15.
-const CONTINUATIONS_MAX: u32 = 8;
-/// Twice what a head may have when decoded. What is larger cannot become acceptable but by waste.
-const BLOCK_BYTES_MAX: usize = 64 * 1024;
 /// What is kept of a buffer for frames that come in pieces.
 const PARTIAL_BYTES: usize = 4 * 1024;
 
 /// What one turn of receiving works with.
-struct Turn<'t> {
-    message: &'t mut Message,
-    now_us: u64,
-    out: &'t mut Vec<u8>,
+pub(super) struct Turn<'t> {
+    pub(super) message: &'t mut Message,
+    pub(super) now_us: u64,
+    pub(super) out: &'t mut Vec<u8>,
 }
 
 impl Connection {
@@ -210,7 +195,7 @@ impl Connection {
     }
 
     /// Whether this stream has not begun (RFC 9113 §5.1).
-    fn is_idle(&self, id: u32) -> bool {
+    pub(super) fn is_idle(&self, id: u32) -> bool {
         let odd = id % 2 == 1;
         match self.role {
             Role::Server => !odd || id > self.seen,
@@ -356,7 +341,7 @@ impl Connection {
     }
 
     /// Ends a stream for something the peer did.
-    fn provoked(&mut self, id: u32, code: Code, turn: &mut Turn<'_>) -> Result<(), Fault> {
+    pub(super) fn provoked(&mut self, id: u32, code: Code, turn: &mut Turn<'_>) -> Result<(), Fault> {
         frame::rst_stream(turn.out, id, code);
         self.replies += 1;
         match self.role {
@@ -366,7 +351,7 @@ impl Connection {
     }
 
     /// Ends a stream whose message is malformed.
-    fn malformed(
+    pub(super) fn malformed(
         &mut self,
         stream: Stream,
         why: BadMessage,
@@ -381,360 +366,6 @@ impl Connection {
         }
         Ok(Some(Event::Malformed { stream, why }))
     }
-
-    fn headers(
-        &mut self,
-        header: Header,
-        payload: &[u8],
-        turn: &mut Turn<'_>,
-    ) -> Result<Option<Event>, Fault> {
-        let mut fragment = payload;
-        // RFC 9113 §6.2
-        if header.has(flag::PADDED) {
-            let (padding, rest) = fragment.split_first().ok_or(Fault::FrameSize)?;
-            let len = rest.len().checked_sub(usize::from(*padding)).ok_or(Fault::Padding)?;
-            fragment = &rest[..len];
-        }
-        if header.has(flag::PRIORITY) {
-            fragment = fragment.get(5..).ok_or(Fault::FrameSize)?;
-        }
-        let block = Block { stream: header.stream, ends: header.has(flag::END_STREAM), frames: 0 };
-        if header.has(flag::END_HEADERS) {
-            return self.header_block(block, fragment, turn);
-        }
-        self.block_bytes.clear();
-        self.block_bytes.extend_from_slice(fragment);
-        self.block = Some(block);
-        Ok(None)
-    }
-
-    fn continuation(
-        &mut self,
-        fragment: &[u8],
-        is_last: bool,
-        turn: &mut Turn<'_>,
-    ) -> Result<Option<Event>, Fault> {
-        let Some(mut block) = self.block else { return Err(Fault::Misplaced) };
-        block.frames += 1;
-        let too_much = self.block_bytes.len() + fragment.len() > BLOCK_BYTES_MAX;
-        if fragment.is_empty() || block.frames > CONTINUATIONS_MAX || too_much {
-            return Err(Fault::ContinuationFlood);
-        }
-        self.block_bytes.extend_from_slice(fragment);
-        self.block = Some(block);
-        if !is_last {
-            return Ok(None);
-        }
-        self.block = None;
-        let bytes = std::mem::take(&mut self.block_bytes);
-        self.header_block(block, &bytes, turn)
-    }
-
-    /// A whole header block: a request, a response, or trailers.
-    fn header_block(
-        &mut self,
-        block: Block,
-        bytes: &[u8],
-        turn: &mut Turn<'_>,
-    ) -> Result<Option<Event>, Fault> {
-        if let Some(stream) = self.streams.find(block.stream) {
-            let remote = self.streams.peek(stream).map_or(Side::Ended, |exchange| exchange.remote);
-            return match (self.role, remote) {
-                (_, Side::Ended) => Err(Fault::StreamClosed),
-                (Role::Client, Side::Head) => self.response(stream, block.ends, bytes, turn),
-                (Role::Server, Side::Head) | (_, Side::Body) => {
-                    self.trailers_came(stream, block.ends, bytes, turn)
-                }
-            };
-        }
-        match self.role {
-            Role::Server => self.new_request(block, bytes, turn),
-            Role::Client if self.is_idle(block.stream) => Err(Fault::StreamId),
-            Role::Client => {
-                self.discard(bytes)?;
-                match self.history.find(block.stream) {
-                    Some(Past::Ended) => Err(Fault::StreamClosed),
-                    Some(Past::Dropped) | None => {
-                        self.floods.idle(Fault::UnknownFlood, turn.now_us).map(|()| None)
-                    }
-                }
-            }
-        }
-    }
-
-    /// Reads a block for its effect on the table only.
-    fn discard(&mut self, bytes: &[u8]) -> Result<(), Fault> {
-        self.decoder.decode(bytes, |_| {}).map_err(|_| Fault::Compression)
-    }
-
-    /// Reads a block and lets `finish` make a head of it.
-    fn read<T>(
-        &mut self,
-        section: Section,
-        bytes: &[u8],
-        turn: &mut Turn<'_>,
-        finish: impl FnOnce(Builder<'_>) -> Result<T, Refusal>,
-    ) -> Result<Result<T, Refusal>, Fault> {
-        let mut builder = Builder::new(turn.message, &mut self.cookies, section, &self.bounds.rules);
-        self.decoder.decode(bytes, |field| builder.field(field)).map_err(|_| Fault::Compression)?;
-        Ok(finish(builder))
-    }
-
-    fn new_request(
-        &mut self,
-        block: Block,
-        bytes: &[u8],
-        turn: &mut Turn<'_>,
-    ) -> Result<Option<Event>, Fault> {
-        let id = block.stream;
-        // RFC 9113 §5.1.1
-        if id.is_multiple_of(2) {
-            return Err(Fault::StreamId);
-        }
-        if id <= self.seen {
-            return match self.history.find(id) {
-                Some(Past::Dropped) => self.discard(bytes).map(|()| None),
-                Some(Past::Ended) => Err(Fault::StreamClosed),
-                None => Err(Fault::StreamId),
-            };
-        }
-        self.seen = id;
-        if self.leaving == Leaving::Last {
-            self.history.add(id, Past::Dropped);
-            return self.discard(bytes).map(|()| None);
-        }
-        self.served = id;
-        self.floods.opened();
-        self.floods.progress();
-        if self.streams.len() >= self.bounds.streams_max as usize {
-            self.discard(bytes)?;
-            self.history.add(id, Past::Dropped);
-            self.refused += 1;
-            return self.provoked(id, Code::RefusedStream, turn).map(|()| None);
-        }
-
-        let may_extend = self.bounds.extended_connect;
-        let request =
-            self.read(Section::Request, bytes, turn, |builder| builder.request(block.ends, may_extend))?;
-        let remote = if block.ends { Side::Ended } else { Side::Body };
-        let mut exchange = self.exchange(Side::Head, remote);
-        match request {
-            Ok((head, extended)) => {
-                exchange.expected = match head.body {
-                    BodyLength::Exact(length) if !extended => Some(length),
-                    BodyLength::Exact(_) | BodyLength::Chunked | BodyLength::UntilClose => None,
-                };
-                exchange.method = head.method;
-                let stream = self.streams.add(id, exchange);
-                Ok(Some(Event::Request { stream, head, extended, ends: block.ends }))
-            }
-            Err(Refusal::TooLarge(why)) => {
-                let stream = self.streams.add(id, exchange);
-                Ok(Some(Event::TooLarge { stream, why, ends: block.ends }))
-            }
-            Err(Refusal::Malformed(why)) => {
-                self.malformed(Stream { id, slot: u16::MAX }, why, Code::ProtocolError, turn)
-            }
-        }
-    }
-
-    fn response(
-        &mut self,
-        stream: Stream,
-        ends: bool,
-        bytes: &[u8],
-        turn: &mut Turn<'_>,
-    ) -> Result<Option<Event>, Fault> {
-        self.floods.progress();
-        let method =
-            self.streams.exchange(stream).map(|exchange| exchange.method).unwrap_or(crate::http::Method::Get);
-        let response = self.read(Section::Response, bytes, turn, |builder| builder.response(method, ends))?;
-        match response {
-            Ok(head) => {
-                if let Some(exchange) = self.streams.exchange(stream)
-                    && head.status >= 200
-                {
-                    exchange.remote = Side::Body;
-                    exchange.expected = match head.body {
-                        BodyLength::Exact(length) => Some(length),
-                        BodyLength::Chunked | BodyLength::UntilClose => None,
-                    };
-                }
-                if ends {
-                    self.end_remote(stream, turn.out);
-                }
-                Ok(Some(Event::Response { stream, head, ends }))
-            }
-            Err(Refusal::TooLarge(_)) => {
-                self.malformed(stream, BadMessage::TooLarge, Code::ProtocolError, turn)
-            }
-            Err(Refusal::Malformed(why)) => self.malformed(stream, why, Code::ProtocolError, turn),
-        }
-    }
-
-    fn trailers_came(
-        &mut self,
-        stream: Stream,
-        ends: bool,
-        bytes: &[u8],
-        turn: &mut Turn<'_>,
-    ) -> Result<Option<Event>, Fault> {
-        let trailers = self.read(Section::Trailers, bytes, turn, |builder| builder.trailers())?;
-        let short = self.streams.peek(stream).is_some_and(|e| e.expected.is_some_and(|left| left > 0));
-        let bad = match trailers {
-            // RFC 9113 §8.1: a header block in the middle is no trailer section.
-            Ok(()) | Err(_) if !ends => BadMessage::Order,
-            Err(Refusal::Malformed(why)) => why,
-            Err(Refusal::TooLarge(_)) => BadMessage::TooLarge,
-            Ok(()) if short => BadMessage::LengthMismatch,
-            Ok(()) => {
-                self.end_remote(stream, turn.out);
-                return Ok(Some(Event::Trailers { stream }));
-            }
-        };
-        self.malformed(stream, bad, Code::ProtocolError, turn)
-    }
-
-    fn rst_stream(&mut self, id: u32, code: u32, turn: &mut Turn<'_>) -> Result<Option<Event>, Fault> {
-        let Some(stream) = self.streams.find(id) else {
-            return self.floods.idle(Fault::ResetFlood, turn.now_us).map(|()| None);
-        };
-        if self.role == Role::Server {
-            self.floods.reset(turn.now_us)?;
-        }
-        self.remove(stream, Past::Ended, turn.out);
-        let code = Code::of(code);
-        Ok(Some(Event::Reset { stream, code, untouched: code == Code::RefusedStream }))
-    }
-
-    fn settings(
-        &mut self,
-        header: Header,
-        payload: &[u8],
-        turn: &mut Turn<'_>,
-    ) -> Result<Option<Event>, Fault> {
-        self.floods.idle(Fault::SettingsFlood, turn.now_us)?;
-        if header.has(flag::ACK) {
-            self.acknowledged = true;
-            return Ok(None);
-        }
-        self.peer.known = true;
-        let mut window = self.peer.stream_window;
-        // The last value of each counts, so that a frame with thousands of them costs no more than its bytes.
-        let (pairs, _) = payload.as_chunks::<6>();
-        for [a, b, value @ ..] in pairs {
-            let value = u32::from_be_bytes(*value);
-            match u16::from_be_bytes([*a, *b]) {
-                setting::HEADER_TABLE_SIZE => self.encoder.resize(value as usize),
-                setting::ENABLE_PUSH if value > 1 || (value == 1 && self.role == Role::Client) => {
-                    return Err(Fault::BadSetting);
-                }
-                setting::MAX_CONCURRENT_STREAMS => self.peer.streams_max = value,
-                setting::INITIAL_WINDOW_SIZE if value > STREAM_MAX => return Err(Fault::FlowControl),
-                setting::INITIAL_WINDOW_SIZE => window = value,
-                // We send none larger than the least it may be.
-                setting::MAX_FRAME_SIZE if !(1 << 14..1 << 24).contains(&value) => {
-                    return Err(Fault::BadSetting);
-                }
-                setting::ENABLE_CONNECT_PROTOCOL if value > 1 => return Err(Fault::BadSetting),
-                setting::ENABLE_CONNECT_PROTOCOL => self.peer.extended_connect = value == 1,
-                _ => {}
-            }
-        }
-        self.resize_windows(window)?;
-        frame::settings_ack(turn.out);
-        self.replies += 1;
-        Ok(Some(Event::Settings))
-    }
-
-    /// RFC 9113 §6.9.2.
-    fn resize_windows(&mut self, window: u32) -> Result<(), Fault> {
-        let more = i64::from(window) - i64::from(std::mem::replace(&mut self.peer.stream_window, window));
-        if more == 0 {
-            return Ok(());
-        }
-        for (stream, exchange) in self.streams.all() {
-            exchange.send_window += more;
-            if exchange.send_window > i64::from(STREAM_MAX) {
-                return Err(Fault::FlowControl);
-            }
-            if exchange.waiting == Waiting::Window && exchange.send_window > 0 {
-                exchange.waiting = Waiting::Line;
-                self.line.push_back(stream);
-            }
-        }
-        Ok(())
-    }
-
-    fn pinged(
-        &mut self,
-        header: Header,
-        payload: &[u8],
-        turn: &mut Turn<'_>,
-    ) -> Result<Option<Event>, Fault> {
-        self.floods.idle(Fault::PingFlood, turn.now_us)?;
-        let payload: [u8; 8] = payload.try_into().map_err(|_| Fault::FrameSize)?;
-        if !header.has(flag::ACK) {
-            frame::ping(turn.out, flag::ACK, payload);
-            self.replies += 1;
-            return Ok(None);
-        }
-        if payload == LEAVING_PING && self.leaving == Leaving::Announced {
-            self.go_away(Code::NoError, turn.out);
-            return Ok(None);
-        }
-        Ok(Some(Event::Pong { payload: u64::from_be_bytes(payload) }))
-    }
-
-    fn go_away_came(&mut self, payload: &[u8], turn: &mut Turn<'_>) -> Result<Option<Event>, Fault> {
-        self.floods.idle(Fault::UnknownFlood, turn.now_us)?;
-        let last = number(payload) & STREAM_MAX;
-        // It may only become less (RFC 9113 §6.8).
-        let last = self.peer_last.map_or(last, |before| before.min(last));
-        self.peer_last = Some(last);
-        self.losing = self.role == Role::Client;
-        Ok(Some(Event::GoAway { last, code: Code::of(number(&payload[4..])) }))
-    }
-
-    /// One of the requests that the peer's GOAWAY leaves out.
-    fn lose(&mut self, turn: &mut Turn<'_>) -> Option<Event> {
-        let last = self.peer_last.unwrap_or(STREAM_MAX);
-        let lost = self.streams.all().map(|(stream, _)| stream).find(|stream| stream.id > last);
-        let Some(stream) = lost else {
-            self.losing = false;
-            return None;
-        };
-        self.remove(stream, Past::Dropped, turn.out);
-        Some(Event::Reset { stream, code: Code::RefusedStream, untouched: true })
-    }
-
-    fn window_update(&mut self, id: u32, more: u32, turn: &mut Turn<'_>) -> Result<Option<Event>, Fault> {
-        self.floods.idle(Fault::WindowUpdateFlood, turn.now_us)?;
-        if id == 0 {
-            if more == 0 {
-                return Err(Fault::ZeroUpdate);
-            }
-            let before = self.send_window;
-            self.send_window += i64::from(more);
-            if self.send_window > i64::from(STREAM_MAX) {
-                return Err(Fault::FlowControl);
-            }
-            return Ok((before <= 0 && !self.line.is_empty()).then_some(Event::WindowOpened));
-        }
-        // It may have been on its way when the stream ended.
-        let Some(stream) = self.streams.find(id) else { return Ok(None) };
-        let exchange = self.streams.exchange(stream).expect("it was just found");
-        exchange.send_window += i64::from(more);
-        if more == 0 || exchange.send_window > i64::from(STREAM_MAX) {
-            let code = if more == 0 { Code::ProtocolError } else { Code::FlowControlError };
-            return self.malformed(stream, BadMessage::Window, code, turn);
-        }
-        if exchange.waiting != Waiting::Window || exchange.send_window <= 0 {
-            return Ok(None);
-        }
-        self.stand_in_line(stream);
-        Ok(Some(Event::WindowOpened))
-    }
 }
 
 /// Takes `count` bytes off what a body still has to bring; none may be missing when it `ends` (RFC 9113 §8.1.1).
@@ -745,11 +376,11 @@ fn count_down(expected: &mut Option<u64>, count: usize, ends: bool) -> Result<()
     if ends && left > 0 { Err(BadMessage::LengthMismatch) } else { Ok(()) }
 }
 
-fn skip(count: usize) -> Reading {
+pub(super) fn skip(count: usize) -> Reading {
     if count == 0 { Reading::Frame } else { Reading::Skip(count) }
 }
 
 /// The first four bytes.
-fn number(payload: &[u8]) -> u32 {
+pub(super) fn number(payload: &[u8]) -> u32 {
     payload.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes))
 }

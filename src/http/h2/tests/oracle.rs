@@ -41,13 +41,20 @@ struct Held {
     trailers: bool,
 }
 
+/// What has come on one stream.
+struct Came {
+    stream: Stream,
+    fields: Vec<(String, String)>,
+    body: Vec<u8>,
+    ended: bool,
+}
+
 /// Our side, with what it would own.
 struct Ours {
     connection: Connection,
     out: Vec<u8>,
     held: Vec<Held>,
-    /// What has come: head, fields, body, ended.
-    came: Vec<(Stream, Vec<(String, String)>, Vec<u8>, bool)>,
+    came: Vec<Came>,
     echoes: bool,
     most_held: usize,
 }
@@ -71,7 +78,7 @@ impl Ours {
             }
             Event::Response { stream, head, ends } => {
                 assert_eq!(head.status, 200);
-                self.came.push((stream, own_fields(message), Vec::new(), ends));
+                self.came.push(Came { stream, fields: own_fields(message), body: Vec::new(), ended: ends });
             }
             Event::Data { stream, place, ends } if self.echoes => {
                 let held = self.held.iter_mut().find(|held| held.stream == stream).expect("it was announced");
@@ -83,18 +90,18 @@ impl Ours {
             }
             Event::Data { stream, place, ends } => {
                 self.connection.release(stream, place.len(), &mut self.out);
-                let came = self.came.iter_mut().find(|came| came.0 == stream).expect("its head came");
-                came.2.extend_from_slice(&bytes[place]);
-                came.3 = ends;
+                let came = self.came.iter_mut().find(|came| came.stream == stream).expect("its head came");
+                came.body.extend_from_slice(&bytes[place]);
+                came.ended = ends;
             }
             Event::Trailers { stream } if self.echoes => {
                 let held = self.held.iter_mut().find(|held| held.stream == stream).expect("it was announced");
                 (held.ends, held.trailers) = (true, true);
             }
             Event::Trailers { stream } => {
-                let came = self.came.iter_mut().find(|came| came.0 == stream).expect("its head came");
-                came.1.extend(own_fields(message));
-                came.3 = true;
+                let came = self.came.iter_mut().find(|came| came.stream == stream).expect("its head came");
+                came.fields.extend(own_fields(message));
+                came.ended = true;
             }
             Event::Settings | Event::WindowOpened | Event::GoAway { .. } | Event::Pong { .. } => {}
             Event::TooLarge { .. } | Event::Malformed { .. } | Event::Reset { .. } => panic!("{event:?}"),
@@ -135,7 +142,7 @@ impl Ours {
     async fn run(&mut self, io: &mut DuplexStream, expected: usize) {
         let (mut buffer, mut start) = (vec![0; 20_000], 0);
         let mut message = Message::default();
-        while expected == 0 || self.came.iter().filter(|came| came.3).count() < expected {
+        while expected == 0 || self.came.iter().filter(|came| came.ended).count() < expected {
             self.pump();
             if !self.out.is_empty() {
                 if io.write_all(&self.out).await.is_err() {
@@ -328,8 +335,8 @@ fn their_server_echoes(cases: Vec<Case>, window: u32) {
         }
         client.run(&mut ours, cases.len()).await;
         for (stream, case) in streams.iter().zip(&cases) {
-            let (_, fields, bytes, _) =
-                client.came.iter().find(|came| came.0 == *stream).expect("an answer came");
+            let Came { fields, body: bytes, .. } =
+                client.came.iter().find(|came| came.stream == *stream).expect("an answer came");
             let mut fields = fields.clone();
             let trailer = fields.pop_if(|field| field.0 == "x-trailer");
             fields.sort();
