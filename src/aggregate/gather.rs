@@ -19,6 +19,7 @@ use super::{
     room::Room,
 };
 use crate::{
+    clock::TICK_MS,
     json::{self, Kind, Place, Span},
     limits::AGGREGATE_BYTES_MAX,
     observe::{PartOutcome, StandIn},
@@ -27,6 +28,8 @@ use crate::{
     transform::{Answers, FanOut, Importance, Part, Values},
     upstream::{Fault, Stop, Upstreams},
 };
+
+const TICK_US: u64 = TICK_MS * 1000;
 
 /// Asks the parts and makes one document of their answers, or says why there is none.
 ///
@@ -282,8 +285,9 @@ impl<'a> Gather<'a> {
         let stop = Rc::new(Stop::default());
         let rendered = Rc::clone(&self.calls[number].rendered);
         let (left, stopped) = (Rc::clone(&self.left), Rc::clone(&stop));
-        // The exact end is the gather's own timer; the streams' coarse deadlines come after it.
-        let timeout = Duration::from_micros(own_us);
+        // Deadlines of streams are up to a tick late; this one is to come before the exact end, so that it is the endpoint's failure.
+        let early_us = if own_us > 4 * TICK_US { own_us - TICK_US } else { own_us };
+        let timeout = Duration::from_micros(early_us);
         let future = Box::pin(call(ask, part, rendered, timeout, left, stopped, upstreams, room));
         self.running.push(Running { call: number, deadline_us: now_us.saturating_add(own_us), stop, future });
     }

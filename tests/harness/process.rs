@@ -58,14 +58,14 @@ impl Coregate {
         let directory = Directory::new();
         let text = complete(toml, &directory);
         let own = directory.path().join("coregate");
-        fs::copy(Self::binary(), &own).expect("a folder of our own");
+        place(Self::binary(), &own);
         Self::spawn_from(&own, directory, &text, before, stdin.into())
     }
 
     /// Puts another program in the place of its binary, as a package manager does.
     pub fn replace_binary(&self, program: &Path) {
         let (own, draft) = (self.path("coregate"), self.path("coregate.new"));
-        fs::copy(program, &draft).expect("a folder of our own");
+        place(program, &draft);
         fs::rename(&draft, &own).expect("a file may be renamed within its folder");
     }
 
@@ -195,6 +195,13 @@ impl Coregate {
             pause(std::time::Duration::from_millis(5));
         }
     }
+}
+
+/// Puts a program there. Linked where that is possible: a file that was just written cannot be started while a process that another test
+/// starts at that moment has it open.
+fn place(program: &Path, there: &Path) {
+    let copied = |_| fs::copy(program, there).map(drop);
+    fs::hard_link(program, there).or_else(copied).expect("a folder of our own");
 }
 
 impl Drop for Coregate {
