@@ -183,6 +183,7 @@ impl Gateway {
             .map_err(|error| StartError::System { what: "the log cannot be opened", error })?;
         event::attach(&log.handle().events(), event::Origin::Control);
 
+        let admin_state = config.state.clone();
         let drain = config.limits.drain;
         let bound: Vec<_> = addresses.iter().map(|(_, address)| *address).collect();
         let seed = random_seed();
@@ -266,6 +267,7 @@ impl Gateway {
         let (build, follow) = (Arc::clone(&builder), Arc::clone(&builder));
         let control = Control::start(control::Parts {
             admin: admin.map(Socket::into_tcp),
+            state: admin_state,
             shards: Arc::new(shards),
             log: handle,
             names,

@@ -1,13 +1,14 @@
-//! The admin port: `/metrics`, `/healthz`, `/readyz` and a page for people.
+//! The admin port: `/metrics`, `/healthz`, `/readyz`, a page for people, and the API for who has the token ([`door`](super::door)).
 
-use std::{future::Future, io, net::TcpListener, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::State,
+    extract::{DefaultBodyLimit, State},
     http::{StatusCode, Uri, header},
+    middleware::from_fn_with_state,
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -15,15 +16,18 @@ use hyper_util::{
 };
 use serde_json::json;
 use tokio::{
-    sync::{Semaphore, watch},
+    io::{AsyncRead, AsyncWrite},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::{JoinSet, spawn_blocking},
 };
 
 use super::{
     accounts::Issuers,
     collect::Collector,
+    door::{self, Door},
     page,
     status::{Status, unix_seconds},
+    users,
 };
 use crate::observe::{
     NamesCell, event,
@@ -36,6 +40,8 @@ use crate::observe::{
 const CONNECTIONS_MAX: usize = 64;
 /// For a request head, and between two requests of a connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// Largest body of a request.
+const BODY_BYTES_MAX: usize = 64 * 1024;
 /// After a failed `accept`, so that a lack of descriptors does not become a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -49,58 +55,78 @@ pub(super) struct Admin {
     pub(super) issuers: Issuers,
 }
 
+/// Where requests come from.
+pub(super) enum Listener {
+    Port(tokio::net::TcpListener),
+    Socket(tokio::net::UnixListener),
+}
+
+enum Accepted {
+    Port(tokio::net::TcpStream),
+    Socket(tokio::net::UnixStream),
+}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Port(listener) => listener.accept().await.map(|(stream, _)| Accepted::Port(stream)),
+            Self::Socket(listener) => listener.accept().await.map(|(stream, _)| Accepted::Socket(stream)),
+        }
+    }
+}
+
 /// Serves until it is dropped, and ends its connections then. Once it is `left`, nothing more is accepted and each connection ends with
 /// the request under way: another process answers at this address.
-pub(super) fn serve(
-    listener: TcpListener,
-    admin: Admin,
-    mut left: watch::Receiver<bool>,
-) -> io::Result<impl Future<Output = ()>> {
-    listener.set_nonblocking(true)?;
-    let listener = tokio::net::TcpListener::from_std(listener)?;
-    let service = TowerToHyperService::new(routes(admin));
+pub(super) async fn serve(listener: Listener, admin: Admin, door: Door, mut left: watch::Receiver<bool>) {
+    let service = TowerToHyperService::new(routes(admin, door));
     // Not axum's own loop: it bounds neither connections nor the time for a head.
-    Ok(async move {
-        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let mut connections = JoinSet::new();
-        loop {
-            let permit = Arc::clone(&room).acquire_owned().await;
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = leaving(&mut left) => break,
-            };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    event::warn("admin", format_args!("accept: {error}"));
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            };
-            let connection = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIMEOUT)
-                .serve_connection(TokioIo::new(stream), service.clone());
-            let mut left = left.clone();
-            connections.spawn(async move {
-                let mut connection = std::pin::pin!(connection);
-                // What goes wrong here is the client's concern.
-                tokio::select! {
-                    _ = &mut connection => {}
-                    () = leaving(&mut left) => {
-                        connection.as_mut().graceful_shutdown();
-                        _ = connection.await;
-                    }
-                }
-                drop(permit);
-            });
-            while connections.try_join_next().is_some() {}
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = leaving(&mut left) => break,
+        };
+        match accepted {
+            Ok(Accepted::Port(stream)) => {
+                connections.spawn(connection(stream, service.clone(), left.clone(), permit));
+            }
+            Ok(Accepted::Socket(stream)) => {
+                connections.spawn(connection(stream, service.clone(), left.clone(), permit));
+            }
+            Err(error) => {
+                event::warn("admin", format_args!("accept: {error}"));
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
         }
-        drop(listener);
-        while connections.join_next().await.is_some() {}
-        // Not the end of a task of the control thread: that would be a bug.
-        std::future::pending::<()>().await;
-    })
+        while connections.try_join_next().is_some() {}
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+    // Not the end of a task of the control thread: that would be a bug.
+    std::future::pending::<()>().await;
+}
+
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    service: TowerToHyperService<Router>,
+    mut left: watch::Receiver<bool>,
+    _permit: OwnedSemaphorePermit,
+) {
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    // What goes wrong here is the client's concern.
+    tokio::select! {
+        _ = &mut connection => {}
+        () = leaving(&mut left) => {
+            connection.as_mut().graceful_shutdown();
+            _ = connection.await;
+        }
+    }
 }
 
 /// Until the port is left to another process.
@@ -109,16 +135,21 @@ async fn leaving(left: &mut watch::Receiver<bool>) {
     drop(left.wait_for(|left| *left).await);
 }
 
-fn routes(admin: Admin) -> Router {
+fn routes(admin: Admin, door: Door) -> Router {
     Router::new()
         .route("/", get(page))
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readiness))
+        .route("/api/v1/users", get(users::list).post(users::add))
+        .route("/api/v1/users/{name}", get(users::show).patch(users::change))
+        .route("/api/v1/users/{name}/logout", post(users::log_out))
         .fallback(async |uri: Uri| problem(StatusCode::NOT_FOUND, &format!("nothing is at {}", uri.path())))
         .method_not_allowed_fallback(async || {
-            problem(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here")
+            problem(StatusCode::METHOD_NOT_ALLOWED, "this method is not answered here")
         })
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(from_fn_with_state(door, door::pass))
         .with_state(admin)
 }
 
@@ -188,7 +219,7 @@ async fn page(State(admin): State<Admin>) -> Response {
 }
 
 /// An error as RFC 9457 has it.
-fn problem(status: StatusCode, detail: &str) -> Response {
+pub(super) fn problem(status: StatusCode, detail: &str) -> Response {
     let body = json!({
         "type": "about:blank",
         "title": status.canonical_reason(),

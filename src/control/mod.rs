@@ -11,6 +11,7 @@ pub mod bus;
 mod collect;
 mod commands;
 mod dns;
+mod door;
 mod jwks;
 mod logs;
 mod notify;
@@ -23,12 +24,14 @@ mod signals;
 mod status;
 #[cfg(test)]
 mod tests;
+mod users;
 mod watch;
 
 use std::{
     io,
     net::TcpListener,
     os::unix::net::UnixListener,
+    path::PathBuf,
     sync::{Arc, mpsc::SyncSender},
     thread,
     time::Duration,
@@ -51,6 +54,7 @@ pub use signals::{Signal, Signals};
 
 use self::{
     collect::Collector,
+    door::Door,
     reload::{Reloader, Trigger},
     resolve::Follower,
     retire::Retirement,
@@ -70,6 +74,8 @@ const COLLECT_EVERY: Duration = Duration::from_secs(60);
 pub struct Parts {
     /// Bound by the caller, so that a port in use is found before anything starts.
     pub admin: Option<TcpListener>,
+    /// Where its token and its socket are.
+    pub state: PathBuf,
     pub shards: Arc<dyn Shards>,
     pub log: LogHandle,
     /// The build closure stores new names here before it stores the snapshot that uses them.
@@ -238,7 +244,18 @@ async fn run(
                 log: parts.log.clone(),
                 issuers: issuers.clone(),
             };
-            tasks.spawn(admin::serve(listener, admin, left)?);
+            listener.set_nonblocking(true)?;
+            let port = admin::Listener::Port(tokio::net::TcpListener::from_std(listener)?);
+            let closed =
+                |error| event::warn("admin", format_args!("the API is closed: admin.token: {error}"));
+            let token = door::token(&parts.state).map_err(closed).ok();
+            tasks.spawn(admin::serve(port, admin.clone(), Door::Port(token), left.clone()));
+            match door::socket(&parts.state).and_then(tokio::net::UnixListener::from_std) {
+                Ok(socket) => {
+                    tasks.spawn(admin::serve(admin::Listener::Socket(socket), admin, Door::Socket, left));
+                }
+                Err(error) => event::warn("admin", format_args!("no socket: admin.sock: {error}")),
+            }
         }
         if let Some(signals) = parts.signals.clone() {
             tasks.spawn(signals::listen(signals, triggers.clone(), parts.log.clone())?);

@@ -89,6 +89,7 @@ impl Gateway {
         let first = Built { version: 1, source: "config.toml".to_owned(), inputs, ..Built::default() };
         let control = Control::start(Parts {
             admin: Some(listener),
+            state: folder.clone(),
             shards: Arc::clone(&shards) as Arc<dyn Shards>,
             log: log.handle(),
             names: Arc::new(NamesCell::from_pointee(names)),
@@ -120,7 +121,7 @@ impl Gateway {
     /// Status line with headers, and body.
     fn ask(&self, method: &str, path: &str) -> (String, String) {
         let mut stream = TcpStream::connect(self.admin).unwrap();
-        let request = format!("{method} {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).unwrap();
         let mut reply = String::new();
         stream.read_to_string(&mut reply).unwrap();

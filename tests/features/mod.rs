@@ -1,5 +1,6 @@
 //! What the gateway does, by behaviour.
 
+mod admin_api;
 mod aggregate;
 mod aggregate_failures;
 mod amqp;

@@ -92,7 +92,7 @@ impl Gateway {
     #[track_caller]
     pub fn admin_get(&self, path: &str) -> Reply {
         let mut client = Client::connect(self.admin());
-        client.send(format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")).reply()
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")).reply()
     }
 
     /// The sum of all samples at `/metrics` whose name and labels start with, and contain, what `sample` says:
