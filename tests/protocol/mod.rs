@@ -1,8 +1,9 @@
-//! The rules of HTTP/1.1, by section of the RFC that states them.
+//! The rules of HTTP/1.1 and HTTP/2, by section of the RFC that states them.
 
 mod chunks;
 mod connections;
 mod framing;
+mod h2_frames;
 mod hop_by_hop;
 mod responses;
 mod semantics;
