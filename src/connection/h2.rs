@@ -54,7 +54,9 @@ pub(super) async fn run(client: Client, shard: Rc<Shard>) -> Ended {
     shard.upstreams.give_back_fields(fields);
     let clock = &shard.timers.clock;
     let snapshot = shard.snapshot();
-    let bounds = Bounds { rules: snapshot.listeners[listener].rules, ..Bounds::default() };
+    // Tunnels go over HTTP/1.1 only: clients are not offered RFC 8441's.
+    let bounds =
+        Bounds { rules: snapshot.listeners[listener].rules, extended_connect: false, ..Bounds::default() };
     let (patience, head_timeout) = (snapshot.limits.body_timeout, snapshot.limits.head_timeout);
     drop(snapshot);
     let session = Rc::new(Session {

@@ -104,11 +104,13 @@ pub(super) async fn log_out(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
+#[expect(clippy::result_large_err, reason = "axum's answer, made at most once for a request of an operator")]
 fn issuer(admin: &Admin, asked: &Asked) -> Result<std::sync::Arc<Issuer>, Response> {
     let found = admin.issuers.find(asked.auth.as_deref());
     found.ok_or_else(|| problem(StatusCode::NOT_FOUND, "no [auth.NAME] with a `database`"))
 }
 
+#[expect(clippy::result_large_err, reason = "axum's answer, made at most once for a request of an operator")]
 fn written(body: &Bytes) -> Result<Written, Response> {
     serde_json::from_slice(body)
         .map_err(|error| problem(StatusCode::BAD_REQUEST, &format!("not what a user is made of: {error}")))

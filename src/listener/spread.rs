@@ -63,7 +63,7 @@ impl Spread {
     /// as on its way, so that others who look at the same time see it: [`Spread::arrived`] or [`Spread::take_back`] must follow.
     /// No shard gets more than `most`.
     ///
-    /// Shards stay within [`MARGIN_MIN`] of each other, or an eighth of what the idlest has. A shard that is full gives to any that is not.
+    /// Shards stay within `MARGIN_MIN` of each other, or an eighth of what the idlest has. A shard that is full gives to any that is not.
     pub fn give(&self, from: usize, most: usize) -> Option<usize> {
         // Whoever else gives at the same time makes one of these rounds fail, at most.
         for _ in 0..self.0.len() {

@@ -32,7 +32,7 @@
 //! Because    a request moves a pointer through its steps instead of half a kilobyte, and allocates nothing.
 //! Rejected   values returned from step to step, as it was first written: 32 moves of large structs for each request.
 //! Costs      fields that mean something only while an exchange is under way.
-//! Revisit    an exchange that shares its connection has a box of its own (37), made for each request.
+//! Revisit    an exchange that shares its connection has a box of its own (46), made for each request.
 //! ```
 //!
 //! ```text
@@ -359,7 +359,7 @@
 //! ```
 //!
 //! ```text
-//! ## 32. Who asks for a connection is dropped before a listener closes   2026-11-23
+//! ## 32. Who asks for a connection is dropped before a listener closes   2026-11-22
 //! Question   How does a socket close without resetting whom the kernel has told that the connection stands?
 //! Chosen     A packet filter of five instructions on the listening socket drops SYN; half a second later, when the handshakes under way are over
 //!            and the queue is empty, it is closed. A Unix socket is shut, and hands out its queue.
@@ -371,7 +371,7 @@
 //! ```
 //!
 //! ```text
-//! ## 33. The running process starts its successor   2026-11-23
+//! ## 33. The running process starts its successor   2026-11-22
 //! Question   How do listening sockets get to a new binary?
 //! Chosen     The running process starts the path it was called by; a socket pair is the new one's standard input, over which the sockets go
 //!            (SCM_RIGHTS) and both talk: ready or failed, serve or stop, serving. All sockets of all shards go over and are dealt out
@@ -385,7 +385,7 @@
 //! ```
 //!
 //! ```text
-//! ## 34. Who leaves a shared socket looks once more   2026-11-23
+//! ## 34. Who leaves a shared socket looks once more   2026-11-22
 //! Question   Two processes wait in accept on one socket, and one gives up. Can a connection be lost?
 //! Chosen     The accept is cancelled and awaited, then those who wait are accepted without waiting.
 //! Because    io_uring waits exclusively: the kernel wakes one waiter for a connection, and if that is the one being cancelled, the other sleeps on
@@ -396,7 +396,7 @@
 //! ```
 //!
 //! ```text
-//! ## 35. Commands come by a socket in `state`   2026-11-23
+//! ## 35. Commands come by a socket in `state`   2026-11-22
 //! Question   How does `coregate reload` reach the gateway and learn what became of it?
 //! Chosen     A Unix socket that only the gateway's user may open: a line there, a code and a text back. The pid file is for others.
 //! Because    the admin port asks for no password and must not be able to start programs; a signal has no answer, and a number in a file may
@@ -407,7 +407,7 @@
 //! ```
 //!
 //! ```text
-//! ## 36. Rights are given up, not divided   2026-11-23
+//! ## 36. Rights are given up, not divided   2026-11-22
 //! Question   A gateway that root starts: who holds root's rights afterwards?
 //! Chosen     Nobody. With `user`, groups, gid and uid change once the ports are open and before a thread starts; without it, a warning.
 //!            Only what is root's is given to the user, through no link and with no second name.
@@ -418,7 +418,7 @@
 //! ```
 //!
 //! ```text
-//! ## 40. What a token says is looked at before its signature   2026-11-22
+//! ## 37. What a token says is looked at before its signature   2026-11-22
 //! Question   In which order is a token checked?
 //! Chosen     Form, issuer, algorithm, audience, times, then the key, and the signature last. All of it once per token and shard: what was good is
 //!            kept under the whole token, with the issuer's terms, the epoch of its keys and that of the revocations beside it.
@@ -430,7 +430,7 @@
 //! ```
 //!
 //! ```text
-//! ## 41. A request waits for keys by looking, not by being woken   2026-11-22
+//! ## 38. A request waits for keys by looking, not by being woken   2026-11-22
 //! Question   How does a request with an unknown `kid` learn that the fetch is over?
 //! Chosen     The keys of an issuer lie in one cell that every shard reads, with a state beside it: fetching, to be had, cooling. A shard that
 //!            misses a key turns `to be had` into `fetching` and rings; it looks every 10 ms, at most 2 s. A fetch that was asked for cools for
@@ -443,7 +443,7 @@
 //! ```
 //!
 //! ```text
-//! ## 42. Claims in headers are percent-encoded   2026-11-22
+//! ## 39. Claims in headers are percent-encoded   2026-11-22
 //! Question   What of claims that no header can carry, or that mean something there?
 //! Chosen     Bytes that are not printable ASCII, `%`, a space at an end and, in lists, commas are percent-encoded. Names a client may not use are
 //!            left out of what it sends, `_` for `-` included, on every route. Only names that mean nothing else can be chosen.
@@ -454,7 +454,7 @@
 //! ```
 //!
 //! ```text
-//! ## 43. A token that names an audience is not for a gateway that has no name   2026-11-22
+//! ## 40. A token that names an audience is not for a gateway that has no name   2026-11-22
 //! Question   What does an issuer without `audience` mean?
 //! Chosen     Tokens with `aud` are refused, as RFC 7519 §4.1.3 says, and check warns; `audience = false` takes them. Without any keys since the
 //!            start it is a 503, not a 401: the client has done nothing wrong.
@@ -465,7 +465,7 @@
 //! ```
 //!
 //! ```text
-//! ## 70. The parts of a request are futures of its own task   2026-11-23
+//! ## 41. The parts of a request are futures of its own task   2026-11-22
 //! Question   How do the calls of an aggregate run at the same time, and how do they end together?
 //! Chosen     As boxed futures that the request's task polls, all of them at each wake-up. What is no longer needed has its stream shut down
 //!            and its future dropped. One timer for the nearest deadline; the streams' coarse ones come after it.
@@ -477,7 +477,7 @@
 //! ```
 //!
 //! ```text
-//! ## 71. A whole answer lies in one buffer   2026-11-23
+//! ## 42. A whole answer lies in one buffer   2026-11-22
 //! Question   What when a body does not fit the buffer its head was read into?
 //! Chosen     It goes on in a buffer of its own length (256 KiB from the stock, larger ones made), and what had come is moved there, once. The
 //!            connection begins with a large buffer from then on. Chunks move up within their buffer. The bytes that were moved are counted.
@@ -488,7 +488,7 @@
 //! ```
 //!
 //! ```text
-//! ## 72. What stands in is for the same asker   2026-11-23
+//! ## 43. What stands in is for the same asker   2026-11-22
 //! Question   Whose old answer may stand in for a failed part (`stale`)?
 //! Chosen     The answer to the same request as the service would get it: target, body, what we tell of the asker, and every header field of the
 //!            client but those that say nothing of the answer (User-Agent, Referer, tracing, the request id). Kept per shard, 32 MiB.
@@ -499,7 +499,7 @@
 //! ```
 //!
 //! ```text
-//! ## 60. A log-out goes to its own cell, not into a new snapshot   2026-11-23
+//! ## 44. A log-out goes to its own cell, not into a new snapshot   2026-11-22
 //! Question   How does every shard refuse a token as soon as its log-out is answered, without a snapshot for each?
 //! Chosen     Every snapshot has the same cell, whose set of revocations is replaced: a base, a middle and a delta of at most 256 entries, sorted by
 //!            a key that is the `jti` itself. The database is written first, then read again, then the cell is stored, then the answer is sent.
@@ -511,7 +511,7 @@
 //! ```
 //!
 //! ```text
-//! ## 61. Signing keys are files, users are in a database   2026-11-23
+//! ## 45. Signing keys are files, users are in a database   2026-11-22
 //! Question   Where do the keys of an issuer of our own live, when several gateways share its users?
 //! Chosen     Below `state`, one file for each key, readable for its owner; who runs several gateways copies the folder.
 //! Because    who may read the database of users may not sign for them; a backup of it has no keys in it.
@@ -521,9 +521,9 @@
 //! ```
 //!
 //! ```text
-//! ## 37. An exchange is two halves, a socket's or a stream's   2026-11-23
+//! ## 46. An exchange is two halves, a socket's or a stream's   2026-11-22
 //! Question   How do HTTP/1.1 and HTTP/2 stay one gateway, on both sides?
-//! Chosen     HTTP/2's heads are the same spans over the same lines as HTTP/1.1's (73).
+//! Chosen     HTTP/2's heads are the same spans over the same lines as HTTP/1.1's (47).
 //!            `wire` gives every exchange a half to read and a half to write, a socket or a stream: an enum, so that a socket costs what
 //!            it did (16,435 instructions a request before, 16,602 after, callgrind, 64-byte reply). There is one `serve`, one relay, one upload.
 //!            A connection has a task that reads and one that writes; exchanges append, so that what a turn says leaves in one send.
@@ -535,7 +535,7 @@
 //! ```
 //!
 //! ```text
-//! ## 73. HTTP/2 is a state machine of our own   2026-11-22
+//! ## 47. HTTP/2 is a state machine of our own   2026-11-22
 //! Question   The crate `h2` is there and good. Why is HTTP/2 written by hand?
 //! Chosen     http/h2: frames, HPACK, windows and floods for both roles, without I/O. Bytes are taken from the receive buffer as
 //!            they lie, everything said in a turn is appended to one send; heads come out as HTTP/1.1's do (spans of `name: value`
@@ -554,7 +554,7 @@
 //! ```
 //!
 //! ```text
-//! ## 74. A client's HTTP/2 connection window is not held by its readers   2026-11-22
+//! ## 48. A client's HTTP/2 connection window is not held by its readers   2026-11-22
 //! Question   Data that is not yet passed on counts against its stream's window. Against the connection's, too?
 //! Chosen     As a server yes: 1 MiB is what one client can make us hold. As a client no: the window is offered again as data comes.
 //! Because    a connection to a service carries strangers' exchanges. With a shared bound, four clients that do not read their

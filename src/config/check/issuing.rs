@@ -362,7 +362,7 @@ mod tests {
         );
         check("login = 'login'", "login -> `login`: `login` is not a path [write /login, or host/login]");
         check("jwks = 'a.json'", "jwks -> `jwks` has no effect beside `database` [the keys are our own]");
-        check("signing = 'HS256'", "HS256 -> `signing` cannot be `HS256` [did you mean `RS256`?]");
+        check("signing = 'HS256'", "HS256 -> `signing` cannot be `HS256` [did you mean `ES256`?]");
         check("first_user = ' a'", " a -> ` a` cannot be a user's name");
         check_wrong(
             "database = 'mysql://a'",

@@ -1,6 +1,6 @@
 //! Users and their tokens: login, refresh, log-out, and the keys that sign.
 //!
-//! Shards ask through a bounded queue ([`Question`]); each question is a task here. Passwords are hashed by a [pool] of their own,
+//! Shards ask through a bounded queue ([`Question`]); each question is a task here. Passwords are hashed by a pool of their own,
 //! databases are reached over a [`store::Store`], and what is revoked goes to the shards by the
 //! [`RevocationCell`].
 

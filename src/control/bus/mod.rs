@@ -1,7 +1,7 @@
 //! The bus thread: connections to brokers, apart from everything that may be slow elsewhere.
 //!
-//! A [`link`] is a connection to the first broker of a list that can be reached; services with the same list share one. A
-//! [`station`] is one service's channel on it: it publishes, remembers who waits for what, and hands replies out.
+//! A `link` is a connection to the first broker of a list that can be reached; services with the same list share one. A
+//! `station` is one service's channel on it: it publishes, remembers who waits for what, and hands replies out.
 
 mod link;
 mod station;

@@ -14,7 +14,7 @@
 //! * *Receiving.* [`Connection::receive`] is called with the same bytes until it answers [`Received::Starved`]; the first `at` of
 //!   them are then dealt with. Any cut is fine: frames need not be whole. Data is not copied, [`Event::Data`] names its place in the
 //!   bytes. [`Received::Flush`] says that replies wait: write `out`, call [`Connection::sent`], go on with the same bytes.
-//! * *Heads* come out as HTTP/1.1's do: a [`RequestHead`](super::RequestHead) or [`ResponseHead`](super::ResponseHead) whose spans
+//! * *Heads* come out as HTTP/1.1's do: a [`RequestHead`] or [`ResponseHead`] whose spans
 //!   lie in a [`Message`], the owner's, one for each exchange, where the decoded fields stand as `name: value` lines. So routing,
 //!   rewriting and logging need not know the version. A length that was not announced reads as `BodyLength::Chunked`. An extended
 //!   CONNECT (RFC 8441) reads as a GET with `upgrade`; a plain CONNECT as HTTP/1.1's.
