@@ -16,7 +16,8 @@ pub(super) fn empty(bytes: &mut Vec<u8>) {
     let length = whole.len() / PAGE * PAGE;
     let whole = &mut whole[..length];
     if !whole.is_empty() {
-        // JUSTIFICATION: 10,000 idle TLS connections keep 31 KiB each without it, 12 with it (`loadtest compare --scenario idle-10000-tls`).
+        // JUSTIFICATION: 10,000 idle TLS connections kept 31 KiB each before this and whole records for rustls, 11.5 since
+        // (`loadtest compare --scenario idle-10000-tls`).
         // SAFETY: the pages belong to this vector alone and hold no value: their content may become anything. The advice drops the
         // content of private memory and changes no mapping (madvise(2)); where it is refused, nothing has happened.
         let _ = unsafe { libc::madvise(whole.as_mut_ptr().cast(), whole.len(), libc::MADV_DONTNEED) };
