@@ -9,7 +9,11 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{directory::Directory, program::command, wait::wait_until};
+use super::{
+    directory::Directory,
+    program::{command, free_ports},
+    wait::wait_until,
+};
 
 /// Answers for names below `.test`, and knows that others do not exist. Records are valid for a second.
 pub struct Names {
@@ -107,13 +111,8 @@ impl Drop for Names {
     }
 }
 
-/// A port that nobody uses now, on UDP and TCP; dnsmasq cannot say which one it was given.
+/// dnsmasq cannot say which port it was given.
 fn free() -> SocketAddr {
-    loop {
-        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let address = udp.local_addr().expect("a bound socket");
-        if std::net::TcpListener::bind(address).is_ok() {
-            return address;
-        }
-    }
+    let [port] = free_ports();
+    (Ipv4Addr::LOCALHOST, port).into()
 }

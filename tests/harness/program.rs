@@ -2,8 +2,9 @@
 
 use std::{
     fmt, fs,
-    net::{Ipv4Addr, SocketAddr, TcpStream},
-    process::{Child, Command, Stdio},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    process::{self, Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -99,6 +100,22 @@ pub fn reserve() -> (Socket, SocketAddr) {
     socket.bind(&SockAddr::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))).expect("a free port");
     let address = socket.local_addr().ok().and_then(|address| address.as_socket()).expect("a bound socket");
     (socket, address)
+}
+
+/// Ports for programs that must get the same one again after they ended: nobody has them, each is given out once, and no
+/// outgoing connection of this machine is given one (`ip_local_port_range` begins at 32768).
+pub fn free_ports<const N: usize>() -> [u16; N] {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    [(); N].map(|()| {
+        loop {
+            let number = (process::id() + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000;
+            let port = u16::try_from(20_000 + number).expect("less than 30,000");
+            let address = (Ipv4Addr::LOCALHOST, port);
+            if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
+                return port;
+            }
+        }
+    })
 }
 
 /// What wrk counted.

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, TcpStream},
     os::unix::process::CommandExt,
     process::{Child, Command, Stdio},
     sync::{OnceLock, mpsc},
@@ -20,13 +20,12 @@ use lapin::{
 
 use super::{
     directory::Directory,
+    program::free_ports,
     wait::{PATIENCE, now, pause},
 };
 
 /// A broker takes many seconds to start; nothing waits it out.
 const START_PATIENCE: Duration = Duration::from_secs(120);
-/// Ports that no outgoing connection of this machine is given (`ip_local_port_range` begins at 32768).
-const PORTS: std::ops::Range<u16> = 20_000..30_000;
 
 /// A broker in a folder of its own. It ends with the value, or with this process.
 pub struct Rabbit {
@@ -210,15 +209,6 @@ async fn reply(channel: &Channel, delivery: &Delivery, answer: Answer) {
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
-}
-
-/// Ports nobody has, of those that nobody is given.
-fn free_ports<const N: usize>() -> [u16; N] {
-    let start = u16::try_from(std::process::id() % 5000).expect("less than 5000") + PORTS.start;
-    let mut free = (start..PORTS.end)
-        .chain(PORTS.start..start)
-        .filter(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok());
-    [(); N].map(|()| free.next().expect("ten thousand ports are not all taken"))
 }
 
 /// What a worker says.
